@@ -23,6 +23,7 @@ from hjepa.types import (
     Plan,
     Prediction,
     Signals,
+    Subgoal,
     Task,
     TensorStruct,
 )
@@ -367,6 +368,36 @@ class PlanningProblem(ABC):
         """Total energy of a plan that ends here: energy so far, critic and subgoal at the end, risk over samples of z."""
 
 
+@dataclass(frozen=True)
+class Request(TensorStruct):
+    """What is asked of the actor at this step, a row an environment."""
+
+    mode: Int[Tensor, " B"]
+    """1, 2, or 0 for the actor's own choice between them."""
+    is_first: Bool[Tensor, " B"]
+    surprise: Float[Tensor, " B"]
+    """Relative prediction error of the last step; 1 is typical."""
+    injected: tuple[Tensor | None, ...]
+    """For each level, subgoals [B, G] that replace its own (an oracle's, for diagnosis), or None."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the actor decided: an environment action, and each level's subgoal and plan."""
+
+    action: Int[Tensor, " B"]
+    mode: Int[Tensor, " B"]
+    subgoals: tuple[Subgoal, ...]
+    """For each level, the subgoal it is under; the top level's is inactive."""
+    distances: tuple[Tensor, ...]
+    """For each level, [B] distance to its subgoal on arriving here; nan where none was active or asked for."""
+    reasons: tuple[Tensor, ...]
+    """For each level, [B] index into REPLAN_REASONS."""
+    plans: tuple[Plan | None, ...]
+    """For each level, the plan made now over all rows (rows that did not plan hold -1 and nan), or None."""
+    evaluations: Int[Tensor, ""]
+
+
 class Planner(Module):
     """Finds a low-energy plan of `problem.horizon` choices (L22 section 3.1.2 step 5). One a level."""
 
@@ -398,3 +429,48 @@ class Policy(Module):
         plan: Plan,
     ) -> Loss:
         """Distillation: divergence between the mode-2 plan and the policy."""
+
+
+class PlanningWorld(ABC):
+    """What the actor plans in: builds a level's problem, lifts states, and says how far a state is from a subgoal."""
+
+    num_levels: int
+
+    @abstractmethod
+    def problem(
+        self,
+        level: int,
+        state: Float[Tensor, "B D"],
+        subgoal: Subgoal,
+        task: Task,
+        horizon: int,
+    ) -> PlanningProblem:
+        """The planning problem of a level from a state, toward a subgoal (of the level above) beside its own energies."""
+
+    @abstractmethod
+    def distance(
+        self, level: int, state: Float[Tensor, "*B D"], subgoal: Float[Tensor, "*B G"], tokens: Float[Tensor, "*B K C"]
+    ) -> Float[Tensor, "*B"]:
+        """Distance of a state of `level` to a subgoal set for it; 1 is the typical displacement over one step above."""
+
+
+class Actor(Module):
+    """Plans top-down in mode 2, reacts in mode 1 (L22 section 5); owns every level's planner and policy."""
+
+    planners: nn.ModuleList
+    policies: nn.ModuleList
+
+    @abstractmethod
+    def decide(
+        self,
+        world: PlanningWorld,
+        states: tuple[Tensor, ...],
+        subgoals: tuple[Subgoal, ...],
+        task: Task,
+        request: "Request",
+    ) -> "Choice":
+        """One decision for a batch. Rows in mode 1 touch neither `world` nor any cost."""
+
+    @abstractmethod
+    def loss(self, world: PlanningWorld, states: tuple[Tensor, ...], task: Task) -> Loss:
+        """Distil mode-2 plans from `states` (one [B, D] a level) into the policies; gradients reach the policies only."""
