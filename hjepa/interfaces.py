@@ -6,6 +6,7 @@ messages, never a dict or the run's config. Shapes: see the legend in `types.py`
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -431,27 +432,13 @@ class Policy(Module):
         """Distillation: divergence between the mode-2 plan and the policy."""
 
 
-class PlanningWorld(ABC):
-    """What the actor plans in: builds a level's problem, lifts states, and says how far a state is from a subgoal."""
+@dataclass(frozen=True)
+class World:
+    """What the actor plans with, level by level."""
 
-    num_levels: int
-
-    @abstractmethod
-    def problem(
-        self,
-        level: int,
-        state: Float[Tensor, "B D"],
-        subgoal: Subgoal,
-        task: Task,
-        horizon: int,
-    ) -> PlanningProblem:
-        """The planning problem of a level from a state, toward a subgoal (of the level above) beside its own energies."""
-
-    @abstractmethod
-    def distance(
-        self, level: int, state: Float[Tensor, "*B D"], subgoal: Float[Tensor, "*B G"], tokens: Float[Tensor, "*B K C"]
-    ) -> Float[Tensor, "*B"]:
-        """Distance of a state of `level` to a subgoal set for it; 1 is the typical displacement over one step above."""
+    world_models: Sequence[WorldModel]
+    critics: Sequence[Critic]
+    intrinsic_cost: IntrinsicCost
 
 
 class Actor(Module):
@@ -463,7 +450,7 @@ class Actor(Module):
     @abstractmethod
     def decide(
         self,
-        world: PlanningWorld,
+        world: World,
         states: tuple[Tensor, ...],
         subgoals: tuple[Subgoal, ...],
         task: Task,
@@ -472,5 +459,9 @@ class Actor(Module):
         """One decision for a batch. Rows in mode 1 touch neither `world` nor any cost."""
 
     @abstractmethod
-    def loss(self, world: PlanningWorld, states: tuple[Tensor, ...], task: Task) -> Loss:
+    def calibrate(self, lifted: Float[Tensor, " L-1"], own: Float[Tensor, " L-1"]) -> None:
+        """Tell it how far states typically move over one step of the level above: there, and in the level's own space."""
+
+    @abstractmethod
+    def loss(self, world: World, states: tuple[Tensor, ...], task: Task) -> Loss:
         """Distil mode-2 plans from `states` (one [B, D] a level) into the policies; gradients reach the policies only."""

@@ -45,6 +45,8 @@ class TensorStruct:
                 changed[field.name] = function(value)
             elif isinstance(value, TensorStruct):
                 changed[field.name] = value.map(function)
+            elif isinstance(value, tuple) and value and isinstance(value[0], TensorStruct):
+                changed[field.name] = tuple(item.map(function) for item in value)
         return replace(self, **changed)  # type: ignore[type-var]
 
     def __getitem__(self, index: "int | slice | Tensor | tuple[slice | int, ...]") -> Self:
@@ -253,7 +255,7 @@ class Trajectory(TensorStruct):
     """Perception's carry from before the window's first record."""
 
 
-REPLAN_REASONS = ("kept", "first", "deadline", "reached", "surprise", "injected")
+REPLAN_REASONS = ("kept", "first", "deadline", "reached", "surprise", "above", "injected")
 """Why a level got a new subgoal at this step, by number in `LevelDecision.reason`; 0: it kept the one it had."""
 
 

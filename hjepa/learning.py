@@ -1,0 +1,169 @@
+"""What the agent learns from a batch of windows: every level's JEPA, critics, and the distilled policies."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from hjepa.agent import Agent
+from hjepa.cost import intrinsic_energy
+from hjepa.data.spans import actions_taken, spans
+from hjepa.types import CriticBatch, Info, LevelBatch, Spans, Task, Trajectory
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each part counts; the gradients of the parts meet only in the encoders."""
+
+    world_model: float = 1.0
+    critic: float = 1.0
+    imagined: float = 1.0
+    actor: float = 1.0
+    critic_shapes_encoder: bool = True
+    """Whether the critic's gradient reaches perception and encoders."""
+    upper_shapes_lower: bool = False
+    """Whether an upper level's loss reaches the encoders of the levels below."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A batch, encoded: level states online and averaged, and each level's steps."""
+
+    states: tuple[Tensor, ...]
+    targets: tuple[Tensor, ...]
+    spans: tuple[Spans, ...]
+    actions: Int[Tensor, "B T"]
+    task: Task
+    """Flattened over B*T."""
+    tokens: Float[Tensor, "B T K C"]
+
+
+def agent_loss(agent: Agent, trajectory: Trajectory, weights: LossWeights) -> tuple[Tensor, Info]:
+    """The whole loss of a training batch: world models, critics and actor, each level's terms named `level_N/...`."""
+    windows = encode(agent, trajectory, weights)
+    total, info = windows.states[0].new_zeros(()), Info()
+    lower_actions = one_hot_actions(windows.actions, agent.spec.env.num_actions)
+    for level in range(len(agent.spec.levels)):
+        batch = level_batch(windows, level, lower_actions)
+        loss, terms = agent.world_models[level].loss(batch, windows.states[level], windows.targets[level])  # type: ignore[operator]
+        total = total + weights.world_model * loss
+        info |= named(f"level_{level}", terms)
+        loss, terms = critic_loss(agent, windows, level, lower_actions, weights)
+        total = total + loss
+        info |= named(f"critic_{level}", terms)
+        lower_actions = inferred_actions(agent, batch, level)
+    calibrate(agent, windows)
+    flat = tuple(state.detach().flatten(0, 1) for state in windows.states)
+    loss, terms = agent.actor.loss(agent.world, flat, windows.task)
+    return total + weights.actor * loss, info | named("actor", terms)
+
+
+def encode(agent: Agent, trajectory: Trajectory, weights: LossWeights) -> Windows:
+    """Perceive and lift a batch, with the online networks and with their averages."""
+    batch, time = trajectory.is_first.shape
+    task = agent.configure(trajectory.observation.mission.flatten(0, 1))
+    tokens = task.tokens.view(batch, time, *task.tokens.shape[1:])
+    arguments = (trajectory.observation, trajectory.previous_action, trajectory.is_first, trajectory.carry)
+    online, _ = agent.perception.observe(*arguments, tokens)
+    with torch.no_grad():
+        average, _ = agent.target_perception.observe(*arguments, tokens)
+    states, targets = [online], [average]
+    for level in range(1, len(agent.spec.levels)):
+        below = states[-1] if weights.upper_shapes_lower else states[-1].detach()
+        states.append(agent.world_models[level].encoder(below, tokens))  # type: ignore[operator,union-attr]
+        with torch.no_grad():
+            targets.append(agent.target_encoders[level](targets[-1], tokens))  # type: ignore[operator,index]
+    ends = (trajectory.is_first, trajectory.terminated, trajectory.truncated, trajectory.energies)
+    steps = tuple(spans(*ends, level.span, level.discount) for level in agent.spec.levels)
+    actions = actions_taken(trajectory.previous_action, trajectory.is_first)
+    return Windows(tuple(states), tuple(targets), steps, actions, task, tokens)
+
+
+def one_hot_actions(actions: Int[Tensor, "B T"], num_actions: int) -> Float[Tensor, "B T A"]:
+    """One-hot environment actions, zero where none was taken."""
+    return one_hot(actions.clamp_min(0), num_actions).float() * (actions >= 0)[..., None]
+
+
+def level_batch(windows: Windows, level: int, lower_actions: Tensor) -> LevelBatch:
+    """One level's share; above level 0 the states below are inputs only."""
+    below = max(level - 1, 0)
+    return LevelBatch(
+        windows.states[below].detach() if level > 0 else windows.states[0],
+        windows.targets[below],
+        lower_actions,
+        windows.spans[level],
+        windows.tokens,
+    )
+
+
+@torch.no_grad()
+def inferred_actions(agent: Agent, batch: LevelBatch, level: int) -> Float[Tensor, "B T M"]:
+    """Embedding of the action of `level` that begins at each record: what the level above sees of it (targets detached)."""
+    if level == 0:
+        return batch.lower_actions @ agent.world_models[0].action_encoder.table()  # type: ignore[operator,union-attr]
+    return agent.world_models[level].infer_actions(batch)[0]  # type: ignore[operator]
+
+
+def critic_loss(
+    agent: Agent, windows: Windows, level: int, lower_actions: Tensor, weights: LossWeights
+) -> tuple[Tensor, Info]:
+    """Temporal-difference loss on stored triples, and agreement of predicted with perceived states."""
+    critic, target = agent.critics[level], agent.target_critics[level]  # type: ignore[index]
+    states = windows.states[level] if weights.critic_shapes_encoder else windows.states[level].detach()
+    step = windows.spans[level]
+    weight = windows.task.intrinsic_weights.view(*step.energies.shape[:2], -1)
+    batch = CriticBatch(
+        states,
+        windows.targets[level],
+        windows.actions,
+        intrinsic_energy(step.energies, weight),
+        step.end,
+        step.reaches,
+        step.ended,
+        windows.tokens,
+    )
+    loss, info = critic.loss(batch, target)  # type: ignore[operator]
+    predicted, actual = one_step(agent, windows, level, lower_actions)
+    imagined, terms = critic.imagined_loss(predicted, actual, windows.tokens.flatten(0, 1))  # type: ignore[operator]
+    return weights.critic * loss + weights.imagined * imagined, info | terms
+
+
+def one_step(
+    agent: Agent, windows: Windows, level: int, lower_actions: Tensor
+) -> tuple[Float[Tensor, "R D"], Float[Tensor, "R D"]]:
+    """Predicted and actual end states of every step; the actual one twice where the step does not reach a valid state."""
+    model, step, states = agent.world_models[level], windows.spans[level], windows.states[level]
+    if level == 0:
+        action = lower_actions @ model.action_encoder.table()  # type: ignore[operator,union-attr]
+    else:
+        action = model.infer_actions(level_batch(windows, level, lower_actions))[0]  # type: ignore[operator]
+    latent = states.new_zeros(*states.shape[:-1], model.latent.dim)  # type: ignore[union-attr,arg-type]
+    predicted = model.predict(states, action, latent, windows.tokens).state  # type: ignore[operator]
+    actual = end_states(windows.targets[level], step.end)
+    predicted = torch.where(step.reaches[..., None], predicted, actual)
+    return predicted.flatten(0, 1), actual.flatten(0, 1)
+
+
+def end_states(states: Float[Tensor, "B T D"], end: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+    """The states at the records `end`."""
+    return states.gather(1, end[..., None].expand(-1, -1, states.shape[-1]))
+
+
+@torch.no_grad()
+def calibrate(agent: Agent, windows: Windows) -> None:
+    """Tell the actor how far states typically move over one step of the level above."""
+    lifted, own = [], []
+    for level, step in enumerate(windows.spans[1:], start=1):
+        count = step.reaches.sum().clamp_min(1)
+        for into, states in ((lifted, windows.targets[level]), (own, windows.targets[level - 1])):
+            moved = torch.linalg.vector_norm(end_states(states, step.end) - states, dim=-1)
+            into.append((moved * step.reaches).sum() / count)
+    if lifted:
+        agent.actor.calibrate(torch.stack(lifted), torch.stack(own))
+
+
+def named(prefix: str, terms: Info) -> Info:
+    """Prefix the names of a part's terms."""
+    return {f"{prefix}/{name}": value for name, value in terms.items()}

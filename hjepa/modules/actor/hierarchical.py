@@ -1,0 +1,300 @@
+"""The hierarchical actor: plans top-down in mode 2, reacts level by level in mode 1, and distils one into the other."""
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from hjepa.config import ModuleConfig, Slot, choose
+from hjepa.interfaces import Actor, Choice, Loss, Planner, Policy, Request, World
+from hjepa.planning import LatentProblem, RiskMeasure, SubgoalTerm, spread
+from hjepa.types import REPLAN_REASONS, AgentSpec, Info, Plan, Subgoal, Task
+
+REASON = {name: number for number, name in enumerate(REPLAN_REASONS)}
+
+
+class HierarchicalActor(Actor):
+    """Higher levels plan in macro-actions; the first predicted state is the subgoal of the level below, with a deadline.
+
+    L22 sections 3.1, 4.7 and 5; greedy top-down as in H-JEPA (arXiv 2610.06805), or jointly with the level below.
+    """
+
+    class Config(ModuleConfig):
+        """Settings of the hierarchical actor."""
+
+        slot: ClassVar[str] = "actor"
+        kind: Literal["hierarchical"] = "hierarchical"
+        policy: Annotated[ModuleConfig, Slot("policy")] = choose("policy", "amortised")
+        """The amortised actor of every level."""
+        coordination: Literal["greedy", "joint"] = "greedy"
+        """`greedy`: a level commits to its own best plan; `joint`: to the one that is best together with the level below."""
+        joint_candidates: int = Field(4, ge=2)
+        """First choices of the upper level that `joint` tries out on the level below."""
+        satisfaction: Literal["lifted", "own"] = "lifted"
+        """Where a lower state is compared with the subgoal: after lifting it a level, or in its own space."""
+        subgoal_weight: float = Field(1.0, ge=0)
+        """Energy of ending one typical displacement away from the subgoal."""
+        reach_tolerance: float = Field(0.3, ge=0)
+        """A subgoal counts as reached within this share of the typical displacement over one step of the level above."""
+        surprise_threshold: float = Field(5.0, gt=0)
+        """Relative prediction error above which every level plans anew (1 is typical)."""
+        deadline_slack: float = Field(1.0, ge=1)
+        """Deadline of a subgoal, as a multiple of the span it was planned for."""
+        support_threshold: float = Field(0.05, ge=0, le=1)
+        """A choice is in support if its prior is at least this share of the likeliest choice's."""
+        samples: int = Field(4, ge=1)
+        """Samples of z in a search, where the world model has a latent variable."""
+        risk: Literal["mean", "mean_std", "worst"] = "mean"
+        """How energies over samples of z become one."""
+        risk_weight: float = Field(1.0, ge=0)
+        """lambda of mean + lambda * std."""
+        auto_entropy: float = Field(0.3, ge=0, le=1)
+        """Mode `auto` plans where the policy's entropy exceeds this share of a uniform choice's; else it reacts."""
+        distil_rows: int = Field(64, ge=1)
+        """States of a batch on which mode 2 is imitated in one update."""
+        warm_start: bool = False
+        """Start a search from the policy unrolled through the world model (L22 section 3.1.3)."""
+
+    displacement_lifted: Tensor
+    displacement_own: Tensor
+
+    def __init__(self, config: Config, spec: AgentSpec, planners: list[Planner], policies: list[Policy]) -> None:
+        super().__init__()
+        self.planners, self.policies = nn.ModuleList(planners), nn.ModuleList(policies)
+        self.levels = spec.levels
+        self.coordination, self.joint_candidates = config.coordination, config.joint_candidates
+        self.satisfaction, self.subgoal_weight = config.satisfaction, config.subgoal_weight
+        self.reach_tolerance, self.surprise_threshold = config.reach_tolerance, config.surprise_threshold
+        self.deadline_slack, self.support_threshold = config.deadline_slack, config.support_threshold
+        self.samples, self.risk = config.samples, RiskMeasure(config.risk, config.risk_weight)
+        self.auto_entropy, self.distil_rows = config.auto_entropy, config.distil_rows
+        self.warm_start = config.warm_start
+        above = max(len(spec.levels) - 1, 0)
+        self.register_buffer("displacement_lifted", torch.ones(above))
+        self.register_buffer("displacement_own", torch.ones(above))
+
+    # -------------------------------------------------------------------------------------------- deciding
+    def decide(
+        self, world: World, states: tuple[Tensor, ...], subgoals: tuple[Subgoal, ...], task: Task, request: Request
+    ) -> Choice:
+        mode = self._resolve(request.mode, states[0], subgoals[0], task)
+        top = len(states) - 1
+        current, plans = list(subgoals), [None] * len(states)
+        distances = [torch.full_like(request.surprise, float("nan")) for _ in states]
+        reasons = [torch.zeros_like(mode) for _ in states]
+        evaluations = torch.zeros((), dtype=torch.int64, device=mode.device)
+        for level in range(top - 1, -1, -1):
+            distances[level] = self._distance(level, states[level + 1], subgoals[level])
+            reasons[level] = self._reasons(
+                subgoals[level], distances[level], reasons[level + 1], request, request.injected[level] is not None
+            )
+            plan, latent = self._propose(world, level + 1, states, current, task, mode, reasons[level] > 0)
+            if request.injected[level] is not None:
+                latent = request.injected[level]
+            plans[level + 1] = plan
+            current[level] = self._commit(level, subgoals[level], latent, reasons[level] > 0)
+        plan, action = self._act(world, states[0], current[0], task, mode)
+        plans[0] = plan
+        for made in plans:
+            evaluations = evaluations + (made.evaluations if made is not None else 0)
+        return Choice(
+            action, mode, tuple(current), tuple(distances), tuple(reasons), tuple(plans), evaluations
+        )
+
+    def _resolve(self, mode: Int[Tensor, " B"], state: Tensor, subgoal: Subgoal, task: Task) -> Int[Tensor, " B"]:
+        """Rows that leave the choice open (0) plan where the policy is unsure."""
+        if not bool((mode == 0).any()):
+            return mode
+        logits, _ = self.policies[0](state, subgoal.latent, subgoal.active, task.tokens)
+        entropy = torch.distributions.Categorical(logits=logits).entropy()
+        unsure = entropy > self.auto_entropy * torch.log(torch.tensor(float(logits.shape[-1])))
+        return torch.where(mode == 0, 1 + unsure.to(mode.dtype), mode)
+
+    def _distance(self, level: int, upper_state: Tensor, subgoal: Subgoal) -> Float[Tensor, " B"]:
+        """Distance of the perceived state to the subgoal; the perceived state is already lifted, by perception."""
+        distance = torch.linalg.vector_norm(upper_state - subgoal.latent, dim=-1) / self.displacement_lifted[level]
+        return distance.masked_fill(~subgoal.active, float("nan"))
+
+    def _reasons(
+        self, subgoal: Subgoal, distance: Tensor, above: Int[Tensor, " B"], request: Request, injected: bool
+    ) -> Int[Tensor, " B"]:
+        """Why each row needs a new subgoal; later lines take precedence."""
+        reason = torch.zeros_like(above)
+        for name, rows in (
+            ("above", above > 0),
+            ("surprise", request.surprise > self.surprise_threshold),
+            ("deadline", subgoal.remaining <= 0),
+            ("reached", distance < self.reach_tolerance),
+            ("first", request.is_first | ~subgoal.active),
+            ("injected", torch.full_like(request.is_first, injected)),
+        ):
+            reason = torch.where(rows, REASON[name], reason)
+        return reason
+
+    def _commit(self, level: int, old: Subgoal, latent: Tensor, rows: Bool[Tensor, " B"]) -> Subgoal:
+        deadline = round(self.levels[level + 1].span * self.deadline_slack)
+        return Subgoal(
+            torch.where(rows[:, None], latent, old.latent),
+            torch.where(rows, deadline, old.remaining),
+            old.active | rows,
+        )
+
+    def _propose(
+        self,
+        world: World,
+        level: int,
+        states: tuple[Tensor, ...],
+        subgoals: list[Subgoal],
+        task: Task,
+        mode: Tensor,
+        rows: Bool[Tensor, " B"],
+    ) -> tuple[Plan | None, Float[Tensor, "B D"]]:
+        """What `level` hands down in `rows`: the first state of its plan in mode 2, its policy's next state in mode 1."""
+        latent = torch.zeros_like(states[level])
+        react, think = rows & (mode == 1), (rows & (mode == 2)).nonzero().squeeze(1)
+        if bool(react.any()):
+            _, proposal = self.policies[level](
+                states[level], subgoals[level].latent, subgoals[level].active, task.tokens
+            )
+            latent = torch.where(react[:, None], proposal, latent)
+        if think.numel() == 0:
+            return None, latent
+        own = tuple(state[think] for state in states)
+        plan = self.search(world, level, own[level], subgoals[level][think], task[think])
+        chosen = plan.states[:, 0]
+        if self.coordination == "joint":
+            chosen = self._best_together(world, level, own, plan, task[think])
+        return scatter(plan, think, mode.shape[0]), latent.index_copy(0, think, chosen)
+
+    def _act(
+        self, world: World, state: Tensor, subgoal: Subgoal, task: Task, mode: Tensor
+    ) -> tuple[Plan | None, Int[Tensor, " B"]]:
+        think = (mode == 2).nonzero().squeeze(1)
+        action = torch.zeros_like(mode)
+        if think.numel() < mode.shape[0]:
+            logits, _ = self.policies[0](state, subgoal.latent, subgoal.active, task.tokens)
+            action = logits.argmax(-1)
+        if think.numel() == 0:
+            return None, action
+        plan = self.search(world, 0, state[think], subgoal[think], task[think])
+        return scatter(plan, think, mode.shape[0]), action.index_copy(0, think, plan.actions[:, 0])
+
+    # -------------------------------------------------------------------------------------------- searching
+    def problem(self, world: World, level: int, state: Tensor, subgoal: Subgoal, task: Task) -> LatentProblem:
+        """The planning problem of `level`, from `state` [B, D] toward `subgoal` beside the level's own energies."""
+        is_top = level == len(self.levels) - 1
+        return LatentProblem(
+            world.world_models[level],
+            world.critics[level],
+            world.intrinsic_cost,
+            state,
+            task,
+            level,
+            self.levels[level].horizon,
+            self._term(world, level, subgoal, task),
+            self.samples,
+            self.risk,
+            self.support_threshold,
+            task.goal if is_top else torch.zeros_like(state),
+            task.has_goal if is_top else torch.zeros_like(task.has_goal),
+        )
+
+    def _term(self, world: World, level: int, subgoal: Subgoal, task: Task) -> SubgoalTerm:
+        weight = subgoal.active * self.subgoal_weight
+        if level == len(self.levels) - 1 or self.satisfaction == "own":
+            own = level < len(self.levels) - 1
+            target = world.world_models[level + 1].lower(subgoal.latent) if own else subgoal.latent
+            scale = self.displacement_own[level] if own else torch.ones_like(weight[0])
+            return SubgoalTerm(target, weight, scale, None, task.tokens)
+        upper = world.world_models[level + 1]
+        return SubgoalTerm(subgoal.latent, weight, self.displacement_lifted[level], upper, task.tokens)
+
+    @torch.no_grad()
+    def search(self, world: World, level: int, state: Tensor, subgoal: Subgoal, task: Task) -> Plan:
+        """Mode-2 search of one level over all rows (L22 section 3.1.2)."""
+        problem = self.problem(world, level, state, subgoal, task)
+        warm_start = self._unrolled(world, level, problem, subgoal, task) if self.warm_start else None
+        return self.planners[level].plan(problem, warm_start)
+
+    def _unrolled(
+        self, world: World, level: int, problem: LatentProblem, subgoal: Subgoal, task: Task
+    ) -> Float[Tensor, "B H A"]:
+        """The policy unrolled through the world model, as log-probabilities (L22 section 3.1.3)."""
+        node, steps = problem.root(), []
+        for _ in range(problem.horizon):
+            state = node.state[:, 0].mean(1)
+            logits, _ = self.policies[level](state, subgoal.latent, subgoal.active, task.tokens)
+            steps.append(logits.log_softmax(-1))
+            choice = nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
+            node = problem.step(node, choice[:, None])
+        return torch.stack(steps, 1)
+
+    def _best_together(
+        self, world: World, level: int, states: tuple[Tensor, ...], plan: Plan, task: Task
+    ) -> Float[Tensor, "B D"]:
+        """Among the best first choices of `level`, the state that the level below can come nearest to, at least energy."""
+        count = min(self.joint_candidates, plan.first_energies.shape[1])
+        energies, choices = plan.first_energies.topk(count, dim=1, largest=False)
+        table = world.world_models[level].action_encoder.table()
+        start = states[level][:, None].expand(-1, count, -1)
+        latent = start.new_zeros(*start.shape[:-1], world.world_models[level].latent.dim)
+        reached = world.world_models[level].predict(start, table[choices], latent, spread(task.tokens, start)).state
+        flat = reached.flatten(0, 1)
+        ones = torch.ones(flat.shape[0], dtype=torch.int64, device=flat.device)
+        subgoal = Subgoal(flat, ones, ones.bool())
+        below = states[level - 1].repeat_interleave(count, 0)
+        rows = torch.arange(len(start), device=flat.device).repeat_interleave(count)
+        lower_plan = self.search(world, level - 1, below, subgoal, task[rows])
+        total = energies + lower_plan.energy.view(-1, count)
+        best = total.argmin(1)
+        return reached[torch.arange(len(best), device=best.device), best]
+
+    # -------------------------------------------------------------------------------------------- learning
+    def calibrate(self, lifted: Float[Tensor, " L-1"], own: Float[Tensor, " L-1"]) -> None:
+        self.displacement_lifted.lerp_(lifted.to(self.displacement_lifted), 0.02)
+        self.displacement_own.lerp_(own.to(self.displacement_own), 0.02)
+
+    def loss(self, world: World, states: tuple[Tensor, ...], task: Task) -> Loss:
+        rows = torch.randperm(len(states[0]), device=states[0].device)[: self.distil_rows]
+        states, task = tuple(state[rows].detach() for state in states), task[rows]
+        top = len(states) - 1
+        total, info = states[0].new_zeros(()), Info()
+        subgoal = absent(states[top])
+        for level in range(top, -1, -1):
+            plan = self.search(world, level, states[level], subgoal, task)
+            arguments = (states[level], subgoal.latent, subgoal.active, task.tokens.detach())
+            loss, terms = self.policies[level].loss(*arguments, plan)
+            total = total + loss
+            info |= {f"{name}_{level}": value for name, value in terms.items()}
+            if level > 0:
+                subgoal = self._mixed_subgoal(level, plan, arguments)
+        return total, info
+
+    @torch.no_grad()
+    def _mixed_subgoal(self, level: int, plan: Plan, arguments: tuple[Tensor, ...]) -> Subgoal:
+        """Half of the rows go on under the plan's subgoal, half under the policy's, so that mode 1 is trained for its own."""
+        _, proposal = self.policies[level](*arguments)
+        coin = torch.rand(len(proposal), 1, device=proposal.device) < 0.5
+        ones = torch.ones(len(proposal), dtype=torch.int64, device=proposal.device)
+        return Subgoal(torch.where(coin, plan.states[:, 0], proposal), ones, ones.bool())
+
+
+def absent(like: Float[Tensor, "B G"]) -> Subgoal:
+    """No subgoal, for rows of `like`."""
+    rows = torch.zeros(len(like), dtype=torch.int64, device=like.device)
+    return Subgoal(torch.zeros_like(like), rows, rows.bool())
+
+
+def scatter(plan: Plan, rows: Int[Tensor, " R"], batch: int) -> Plan:
+    """Spread a plan made for some rows over the whole batch; the others hold -1 and nan."""
+
+    def spread_rows(value: Tensor) -> Tensor:
+        if value.dim() == 0:
+            return value
+        empty = float("nan") if value.is_floating_point() else -1
+        full = torch.full((batch, *value.shape[1:]), empty, dtype=value.dtype, device=value.device)
+        return full.index_copy(0, rows, value)
+
+    return plan.map(spread_rows)
