@@ -1,4 +1,4 @@
-"""Small blocks shared by every module: MLP, FiLM, residual block, moving average, and a few tensor functions."""
+"""Small blocks shared by every module: MLP, FiLM, residual block, moving average, tensor functions."""
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Sequential):
-    """`layers` hidden layers of Linear, LayerNorm, SiLU, then a Linear to `outputs`; no layers: one Linear."""
+    """`layers` hidden layers of Linear, LayerNorm, SiLU, then a Linear to `outputs`; none: one Linear."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int, layers: int = 2) -> None:
         blocks: list[nn.Module] = []
@@ -17,7 +17,7 @@ class MLP(nn.Sequential):
 
 
 class FiLM(nn.Module):
-    """Feature-wise modulation by task tokens (Perez et al. 2018): x * (1 + scale) + shift, initialised to the identity.
+    """Feature-wise modulation by task tokens (Perez et al. 2018): x * (1 + scale) + shift, at first x.
 
     With `token_dim` 0 it is the identity and owns no parameters.
     """
@@ -64,7 +64,7 @@ def update_average(average: nn.Module, online: nn.Module, rate: float) -> None:
 
 @torch.no_grad()
 def effective_rank(x: Float[Tensor, "R D"]) -> Float[Tensor, ""]:
-    """Exponential of the entropy of the normalised singular values (Roy and Vetterli 2007), of `x` as given."""
+    """Exponential of the entropy of the normalised singular values of `x` (Roy and Vetterli 2007)."""
     singular = torch.linalg.svdvals(x.float())
     share = singular / singular.sum().clamp_min(torch.finfo(singular.dtype).tiny)
     return torch.special.entr(share).sum().exp()
