@@ -1,0 +1,100 @@
+"""The LightningModule: optimiser, one update, and nothing else; collecting and drawing are asked of others."""
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor
+
+from hjepa.agent import Agent
+from hjepa.train.learning import LossWeights, agent_loss
+from hjepa.train.seeding import seed_everything_at
+from hjepa.types import Info, Trajectory
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or gradient is not finite; raised before the optimiser steps, so that the weights are still good."""
+
+
+class AgentModule(LightningModule):
+    """One update on one batch. `experience(n)` collects what is due before update n, and draws its batch."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        experience: Callable[[int], Trajectory],
+        weights: LossWeights,
+        learning_rate: float,
+        weight_decay: float,
+        gradient_clip: float,
+        target_rate: float,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.agent, self.experience, self.weights = agent, experience, weights
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.gradient_clip, self.target_rate, self.seed = gradient_clip, target_rate, seed
+        self.info: Info = {}
+        self.seconds = {"experience": 0.0, "loss": 0.0, "backward": 0.0}
+        """Seconds spent by phase; the reader sets them back."""
+        self.optimizer_tensors: dict[str, Tensor] | None = None
+        """The optimiser's saved state, until there is an optimiser to load it into."""
+        self._mark = 0.0
+
+    def training_step(self, number: Tensor) -> Tensor:
+        """Loss of update `number` (an index, since batches are a function of it)."""
+        update = int(number)
+        self._mark = perf_counter()
+        batch = self.experience(update).to(self.device)
+        self._clock("experience")
+        seed_everything_at(self.seed, "update", update)
+        loss, self.info = agent_loss(self.agent, batch, self.weights)
+        self._clock("loss")
+        self.info["loss/total"] = loss.detach()
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradient; stop where it is not finite, naming the terms and parameters at fault."""
+        norm = torch.nn.utils.clip_grad_norm_(self.agent.parameters(), self.gradient_clip)
+        self.info["loss/gradient_norm"] = norm
+        if not bool(torch.isfinite(norm)):
+            raise NonFiniteError(self._culprits())
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Step, then move the targets: callbacks that run after the batch see both done."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.agent.update_targets(self.target_rate)
+        self._clock("backward")
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW over everything that learns; the intrinsic cost and the moving averages have nothing to learn."""
+        parameters = [parameter for parameter in self.agent.parameters() if parameter.requires_grad]
+        return torch.optim.AdamW(
+            parameters, lr=self.learning_rate, weight_decay=self.weight_decay, eps=1e-5, fused=True
+        )
+
+    def _clock(self, phase: str) -> None:
+        now = perf_counter()
+        self.seconds[phase] += now - self._mark
+        self._mark = now
+
+    def _culprits(self) -> str:
+        terms = [name for name, value in self.info.items() if not bool(torch.isfinite(value).all())]
+        gradients = [
+            name
+            for name, parameter in self.agent.named_parameters()
+            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
+        ]
+        return (
+            f"not finite before update {int(self.global_step)}: terms {', '.join(terms[:5]) or 'none'}; "
+            f"gradients {', '.join(gradients[:5]) or 'none'}; the weights were not changed"
+        )

@@ -1,0 +1,195 @@
+"""One training run: assemble agent, environments, store and Trainer; start afresh or resume exactly."""
+
+import json
+import platform
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning import Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+import hjepa
+from hjepa.agent import Agent
+from hjepa.build import build_agent
+from hjepa.config import ConfigError, RunConfig, dump, load_run
+from hjepa.data.sampler import draw
+from hjepa.data.store import EpisodeStore
+from hjepa.envs.make import env_spec
+from hjepa.envs.seeds import training_seed
+from hjepa.envs.vector import VectorEnv
+from hjepa.train.callbacks import CheckpointCallback, ReportCallback
+from hjepa.train.collector import Collector, Exploration
+from hjepa.train.learning import LossWeights
+from hjepa.train.module import AgentModule
+from hjepa.train.seeding import seed_everything_at
+from hjepa.train.state import RunState, restore_run
+from hjepa.types import Trajectory
+
+
+@dataclass
+class Experience:
+    """Gives update n its batch: first collects the frames that are due, then draws as a function of (seed, n)."""
+
+    collector: Collector
+    store: EpisodeStore
+    seed: int
+    prefill: int
+    frames_per_update: int
+    batch_size: int
+    window: int
+
+    def __call__(self, update: int) -> Trajectory:
+        self.collector.collect_until(self.prefill + (update + 1) * self.frames_per_update)
+        return draw(self.store, self.seed, update, self.batch_size, self.window)
+
+
+def train(config: RunConfig, run_dir: Path) -> int:
+    """Train from the beginning into a new run folder. Raises ConfigError where the folder exists."""
+    if run_dir.exists():
+        raise ConfigError(f"run.dir: {run_dir} exists; resume it with `hjepa train --resume {run_dir}` or name another")
+    agent = seeded_agent(config)
+    run_dir.mkdir(parents=True)
+    (run_dir / "config.yaml").write_text(dump(config))
+    (run_dir / "provenance.json").write_text(json.dumps(provenance(config), indent=2) + "\n")
+    return fit(config, run_dir, agent, resume=False)
+
+
+def resume(run_dir: Path, trust_plugins: bool = False) -> int:
+    """Go on from the last good checkpoint; the result equals that of a run that was never stopped."""
+    config = load_run(run_dir, trust_plugins)
+    return fit(config, run_dir, seeded_agent(config), resume=True)
+
+
+def seeded_agent(config: RunConfig) -> Agent:
+    """The agent with the initial weights that belong to the run's seed."""
+    seed_everything_at(config.train.seed, "weights")
+    return build_agent(config, env_spec(config.env.id))
+
+
+def fit(config: RunConfig, run_dir: Path, agent: Agent, resume: bool) -> int:
+    """Assemble the run and train it to its last frame."""
+    settings = config.train
+    if settings.threads > 0:
+        torch.set_num_threads(settings.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    device = torch.device("cuda" if wants_gpu(settings.accelerator) else "cpu")
+    agent.to(device)
+    run = assemble(config, run_dir, agent, device)
+    module = lightning_module(config, run)
+    start = restore_run(run, module, run_dir) if resume else 0
+    updates = max((settings.frames - settings.prefill) // settings.frames_per_update, 1)
+    report = ReportCallback(config, run, run_dir, updates, start)
+    trainer = Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        precision=settings.precision,
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[report, CheckpointCallback(config, run, run_dir, updates, start)],
+        default_root_dir=run_dir,
+    )
+    agent.train()
+    if settings.compile:
+        agent.perception.compile()
+    with warnings.catch_warnings():
+        # The loader yields numbers, not data: workers would have nothing to do.
+        warnings.filterwarnings("ignore", ".*num_workers.*")
+        trainer.fit(module, DataLoader(UpdateNumbers(start, updates), batch_size=None))
+    return report.finish()
+
+
+class UpdateNumbers(torch.utils.data.Dataset[Tensor]):
+    """The numbers of the updates still to do."""
+
+    def __init__(self, start: int, end: int) -> None:
+        self.start, self.end = start, end
+
+    def __len__(self) -> int:
+        return max(self.end - self.start, 0)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.tensor(self.start + index)
+
+
+def assemble(config: RunConfig, run_dir: Path, agent: Agent, device: torch.device) -> RunState:
+    """Environments, store and collector of a run."""
+    settings = config.train
+    env = VectorEnv(
+        config.env.id,
+        config.env.num_envs,
+        lambda env_index, episode: training_seed(settings.seed, env_index, episode),
+    )
+    carry = agent.perception.initial(1, torch.device("cpu"))
+    store = EpisodeStore(
+        run_dir / "data",
+        capacity=settings.capacity,
+        num_envs=config.env.num_envs,
+        view=agent.spec.env.view,
+        num_drives=len(agent.spec.drives),
+        carry=carry[0],
+    )
+    exploration = Exploration(settings.epsilon, settings.prefill, settings.epsilon_frames)
+    collector = Collector(agent, env, store, exploration, settings.collect_mode, settings.seed, device)
+    return RunState(agent, env, store, collector)
+
+
+def lightning_module(config: RunConfig, run: RunState) -> AgentModule:
+    """The module around the agent, with the run's experience."""
+    settings = config.train
+    experience = Experience(
+        run.collector,
+        run.store,
+        settings.seed,
+        settings.prefill,
+        settings.frames_per_update,
+        settings.batch_size,
+        settings.window,
+    )
+    return AgentModule(
+        run.agent,
+        experience,
+        LossWeights(critic_shapes_encoder=settings.critic_shapes_encoder),
+        settings.learning_rate,
+        settings.weight_decay,
+        settings.gradient_clip,
+        settings.target_rate,
+        settings.seed,
+    )
+
+
+def wants_gpu(accelerator: str) -> bool:
+    """Whether Lightning will put the agent on a GPU."""
+    return accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+
+
+def provenance(config: RunConfig) -> dict[str, str | int | list[str]]:
+    """What made this run: code version, library versions, hardware, command line, seed."""
+    return {
+        "hjepa": hjepa.__version__,
+        "commit": git("rev-parse", "HEAD"),
+        "changed_files": git("status", "--porcelain").splitlines(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "command": sys.argv,
+        "seed": config.train.seed,
+    }
+
+
+def git(*arguments: str) -> str:
+    """Output of git about the package's own checkout; empty where there is none."""
+    command = ["git", "-C", str(Path(hjepa.__file__).parent), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        return ""
