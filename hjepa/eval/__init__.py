@@ -1,0 +1,1 @@
+"""Episodes into tables, statistics and pictures."""

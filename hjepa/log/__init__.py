@@ -1,0 +1,1 @@
+"""What a run writes while it learns; the only importer of tensorboard. `tags.py` names everything."""
