@@ -1,0 +1,215 @@
+"""Temporal-difference critic, blind to the energy's scale: action values at level 0, an expectile above."""
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from hjepa.config import ModuleConfig
+from hjepa.interfaces import Critic, Loss
+from hjepa.losses import masked_mean
+from hjepa.nets import MLP, FiLM
+from hjepa.types import CriticBatch, Info, LevelSpec
+
+
+class TemporalDifferenceCritic(Critic):
+    """Regresses the n-step target sum_{i<n} gamma^i e_{t+i} + gamma^n V(s_{t+n}) (L22 section 3.3, Fig. 7).
+
+    Level 0 has a head for every environment action and is trained as double Q-learning (van Hasselt et al.
+    2016, with argmin for argmax): V(s) = min_a Q(s, a). Levels above have no table of actions that stays the
+    same, and regress an expectile of the targets (Kostrikov et al. 2022, eq. 5). The network's outputs are in
+    units of the targets' running spread around their running mean, so energies times any factor give the same
+    updates. gamma is the discount over one step of the level.
+    """
+
+    class Config(ModuleConfig):
+        """Settings of the temporal-difference critic."""
+
+        slot: ClassVar[str] = "critic"
+        kind: Literal["td"] = "td"
+        width: int = Field(256, gt=0)
+        """Width of the hidden layers."""
+        layers: int = Field(2, ge=1, le=8)
+        """Hidden layers."""
+        steps: int = Field(5, ge=1)
+        """n: steps of the level whose energies are summed before the target critic takes over."""
+        expectile: float = Field(0.3, gt=0, lt=1)
+        """Above level 0: weight of an under-estimate, against one minus it for an over-estimate. Below 0.5 the
+        value leans to the lowest energies seen from a state (optimism); 0.5 is the mean."""
+        huber: float = Field(3.0, gt=0)
+        """Errors beyond so many spreads count linearly (scalar head). Small values pull toward the median, which
+        forgets rare successes."""
+        bins: int = Field(0, ge=0, le=1001)
+        """0: a scalar per value and Huber's loss. 2 and more: a categorical distribution over so many bins, by
+        cross-entropy with a Gaussian histogram of the target (HL-Gauss, Farebrother et al. 2024)."""
+        reach: float = Field(10.0, gt=0)
+        """The bins cover so many spreads on both sides of the mean; the unit grows where a target lies outside."""
+        rate: float = Field(0.01, gt=0, le=1)
+        """Rate of the running mean and spread."""
+        floor: float = Field(1e-6, gt=0)
+        """Smallest spread, in units of energy."""
+
+    mean: Tensor
+    variance: Tensor
+    peak: Tensor
+    updates: Tensor
+    centres: Tensor
+
+    def __init__(self, config: Config, spec: LevelSpec) -> None:
+        """Raises ValueError where `bins` is 1."""
+        super().__init__()
+        if config.bins == 1:
+            raise ValueError("bins must be 0 (a scalar) or at least 2, got 1")
+        self.heads = spec.num_env_actions if spec.index == 0 else 1
+        self.has_actions = spec.index == 0
+        self.gamma = spec.discount**spec.span
+        self.steps, self.bins, self.reach = config.steps, config.bins, config.reach
+        self.rate, self.floor = config.rate, config.floor
+        self.huber = config.huber
+        self.expectile = 0.5 if self.has_actions else config.expectile
+        self.body = MLP(spec.dim, config.width, config.width, config.layers - 1)
+        self.film = FiLM(spec.token_dim, config.width)
+        self.norm = nn.LayerNorm(config.width)
+        self.head = nn.Linear(config.width, self.heads * max(config.bins, 1))
+        with torch.no_grad():
+            # Nearly equal values at first, but not equal: a tie would always be broken in favour of action 0.
+            self.head.weight.mul_(0.1)
+            self.head.bias.zero_()
+        for name in ("mean", "variance", "peak", "updates"):
+            self.register_buffer(name, torch.zeros(()))
+        self.register_buffer("centres", torch.linspace(-config.reach, config.reach, max(config.bins, 2)))
+
+    # -------------------------------------------------------------------------------------------- values
+    def forward(
+        self,
+        state: Float[Tensor, "*B D"],
+        goal: Float[Tensor, "*B D"],
+        has_goal: Bool[Tensor, "*B"],
+        tokens: Float[Tensor, "*B K C"],
+    ) -> Float[Tensor, "*B"]:
+        return self.action_values(state, tokens).amin(-1)
+
+    def action_values(
+        self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]
+    ) -> Float[Tensor, "*B A"]:
+        """Energy-to-go after each environment action, in units of energy; above level 0 the value alone (A = 1)."""
+        return self._energy(self._expected(self._outputs(state, tokens)))
+
+    def scale(self) -> Float[Tensor, ""]:
+        """The unit of the network's outputs, in energy; 0 before the first loss, when every value is 0."""
+        spread = self.variance.sqrt()
+        if self.bins:
+            spread = torch.maximum(spread, self.peak / self.reach)
+        return torch.where(self.updates > 0, spread.clamp_min(self.floor), 0.0)
+
+    def _outputs(self, state: Float[Tensor, "*B D"], tokens: Tensor) -> Float[Tensor, "*B A bins"]:
+        features = F.silu(self.norm(self.film(self.body(state), tokens)))
+        return self.head(features).unflatten(-1, (self.heads, -1))
+
+    def _expected(self, outputs: Float[Tensor, "*B bins"]) -> Float[Tensor, "*B"]:
+        """Normalised value of the outputs."""
+        return outputs.softmax(-1) @ self.centres if self.bins else outputs.squeeze(-1)
+
+    def _energy(self, normalised: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+        return self.mean + self.scale() * normalised
+
+    # -------------------------------------------------------------------------------------------- learning
+    def loss(self, batch: CriticBatch, target: Critic) -> Loss:
+        """Mean over the records whose step reaches a record or ends the episode; others have no target."""
+        goals, valid = self.targets(batch, target), batch.reaches | batch.ended
+        if self.has_actions:
+            valid = valid & (batch.actions >= 0)
+        self._track(goals, valid)
+        outputs = self._outputs(batch.states, batch.tokens)
+        if self.has_actions:
+            outputs = torch.take_along_dim(outputs, batch.actions.clamp_min(0)[..., None, None], -2)
+        outputs = outputs.squeeze(-2)
+        value = self._expected(outputs)
+        normalised = (goals - self.mean) / self.scale().clamp_min(self.floor)
+        weight = torch.where(normalised < value.detach(), 1 - self.expectile, self.expectile)
+        loss = masked_mean(2 * weight * self._distance(outputs, value, normalised), valid)
+        return loss, self._info(self._energy(value.detach()), goals, valid)
+
+    @torch.no_grad()
+    def targets(self, batch: CriticBatch, target: Critic) -> Float[Tensor, "B T"]:
+        """n-step targets along the chains of `next_index`, in units of energy.
+
+        A chain stops where a step `ended` (nothing follows), and where it reaches no further record: the last
+        one it reached then bootstraps, as after a time-out.
+        """
+        bootstrap = self._bootstrap(batch, target)
+        at = torch.arange(batch.energies.shape[1], device=batch.energies.device).expand_as(batch.next_index)
+        total, discount = torch.zeros_like(batch.energies), torch.ones_like(batch.energies)
+        alive, ended = torch.ones_like(batch.ended), torch.zeros_like(batch.ended)
+        for _ in range(self.steps):
+            stops = alive & batch.ended.gather(1, at)
+            goes_on = alive & batch.reaches.gather(1, at) & ~stops
+            total = torch.where(stops | goes_on, total + discount * batch.energies.gather(1, at), total)
+            at = torch.where(goes_on, batch.next_index.gather(1, at), at)
+            discount = torch.where(goes_on, discount * self.gamma, discount)
+            alive, ended = goes_on, ended | stops
+        return torch.where(ended, total, total + discount * bootstrap.gather(1, at))
+
+    def _bootstrap(self, batch: CriticBatch, target: Critic) -> Float[Tensor, "B T"]:
+        """The target critic's value, at level 0 of the action that the online critic likes best."""
+        if not self.has_actions or not isinstance(target, TemporalDifferenceCritic):
+            nowhere = torch.zeros_like(batch.ended)
+            return target(batch.target_states, torch.zeros_like(batch.target_states), nowhere, batch.tokens)
+        best = self._expected(self._outputs(batch.target_states, batch.tokens)).argmin(-1, keepdim=True)
+        return target.action_values(batch.target_states, batch.tokens).gather(-1, best).squeeze(-1)
+
+    @torch.no_grad()
+    def _track(self, goals: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"]) -> None:
+        """Move the running statistics; plain averages at first, so that they need no guess to start from."""
+        some = valid.any().float()
+        rate = some * (1 / (self.updates + 1)).clamp_min(self.rate)
+        self.mean.lerp_(masked_mean(goals, valid), rate)
+        deviation = goals - self.mean
+        self.variance.lerp_(masked_mean(deviation.square(), valid), rate)
+        largest = torch.where(valid, deviation.abs(), 0.0).amax()
+        self.peak.copy_(torch.maximum(self.peak * (1 - rate), largest))
+        self.updates.add_(some)
+
+    def _distance(
+        self, outputs: Float[Tensor, "*B bins"], value: Float[Tensor, "*B"], goals: Float[Tensor, "*B"]
+    ) -> Float[Tensor, "*B"]:
+        """How far outputs are from normalised targets: Huber, or cross-entropy over the bins."""
+        if not self.bins:
+            return F.huber_loss(value, goals, reduction="none", delta=self.huber)
+        return -(self._histogram(goals) * outputs.log_softmax(-1)).sum(-1)
+
+    def _histogram(self, goals: Float[Tensor, "*B"]) -> Float[Tensor, "*B bins"]:
+        """Share of a Gaussian of 0.75 bins' width around each target that falls in each bin."""
+        width = 2 * self.reach / (self.bins - 1)
+        edges = torch.cat((self.centres - width / 2, self.centres[-1:] + width / 2))
+        inside = goals.clamp(-self.reach, self.reach)[..., None]
+        below = torch.erf((edges - inside) / (0.75 * width * math.sqrt(2)))
+        return below.diff(dim=-1) / (below[..., -1:] - below[..., :1])
+
+    def imagined_loss(
+        self, predicted: Float[Tensor, "R D"], actual: Float[Tensor, "R D"], tokens: Float[Tensor, "R K C"]
+    ) -> Loss:
+        """Huber's loss between the normalised values of both, over all heads."""
+        with torch.no_grad():
+            goals = self._expected(self._outputs(actual, tokens))
+        loss = F.huber_loss(self._expected(self._outputs(predicted, tokens)), goals)
+        return loss, {"imagined": loss.detach()}
+
+    def _info(
+        self, value: Float[Tensor, "B T"], goals: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"]
+    ) -> Info:
+        """Means in units of energy, and how well values follow their targets (1 is perfect)."""
+        average, goal = masked_mean(value, valid), masked_mean(goals, valid)
+        left, right = (value - average) * valid, (goals - goal) * valid
+        norm = (left.square().sum() * right.square().sum()).sqrt().clamp_min(torch.finfo(value.dtype).tiny)
+        return {
+            "value": average,
+            "target": goal,
+            "error": masked_mean((value - goals).abs(), valid),
+            "correlation": (left * right).sum() / norm,
+            "scale": self.scale(),
+        }
