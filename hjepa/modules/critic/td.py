@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -38,17 +38,17 @@ class TemporalDifferenceCritic(Critic):
         steps: int = Field(5, ge=1)
         """n: steps of the level whose energies are summed before the target critic takes over."""
         expectile: float = Field(0.3, gt=0, lt=1)
-        """Above level 0: weight of an under-estimate, against one minus it for an over-estimate. Below 0.5 the
-        value leans to the lowest energies seen from a state (optimism); 0.5 is the mean."""
+        """Above level 0: weight of an under-estimate, against one minus it for an over-estimate. Below 0.5
+        the value leans to the lowest energies seen from a state (optimism); 0.5 is the mean."""
         huber: float = Field(3.0, gt=0)
-        """Errors beyond so many spreads count linearly (scalar head). Small values pull toward the median, which
-        forgets rare successes."""
+        """Errors beyond so many spreads count linearly (scalar head). Small values pull toward the median,
+        which forgets rare successes."""
         bins: int = Field(0, ge=0, le=1001)
-        """0: a scalar per value and Huber's loss. 2 and more: a categorical distribution over so many bins, by
-        cross-entropy with a Gaussian histogram of the target (HL-Gauss, Farebrother et al. 2024)."""
+        """0: a scalar per value and Huber's loss. 2 and more: a categorical distribution over so many bins,
+        by cross-entropy with a Gaussian histogram of the target (HL-Gauss, Farebrother et al. 2024)."""
         reach: float = Field(10.0, gt=0)
-        """The bins cover so many spreads on both sides of the mean; the unit grows where a target lies outside."""
-        rate: float = Field(0.01, gt=0, le=1)
+        """The bins cover so many units on both sides of the mean; targets outside make the unit grow."""
+        rate: float = Field(0.02, gt=0, le=1)
         """Rate of the running mean and spread."""
         floor: float = Field(1e-6, gt=0)
         """Smallest spread, in units of energy."""
@@ -96,7 +96,7 @@ class TemporalDifferenceCritic(Critic):
     def action_values(
         self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]
     ) -> Float[Tensor, "*B A"]:
-        """Energy-to-go after each environment action, in units of energy; above level 0 the value alone (A = 1)."""
+        """Energy-to-go after each environment action; above level 0 that of the state (A = 1)."""
         return self._energy(self._expected(self._outputs(state, tokens)))
 
     def scale(self) -> Float[Tensor, ""]:
@@ -120,14 +120,14 @@ class TemporalDifferenceCritic(Critic):
     # -------------------------------------------------------------------------------------------- learning
     def loss(self, batch: CriticBatch, target: Critic) -> Loss:
         """Mean over the records whose step reaches a record or ends the episode; others have no target."""
-        goals, valid = self.targets(batch, target), batch.reaches | batch.ended
+        outputs, valid = self._outputs(batch.states, batch.tokens), batch.reaches | batch.ended
+        best = self._expected(outputs.detach()).argmin(-1)
+        goals = self.targets(batch, self._bootstrap(batch, target, best))
+        taken = torch.zeros_like(best)
         if self.has_actions:
-            valid = valid & (batch.actions >= 0)
+            taken, valid = batch.actions.clamp_min(0), valid & (batch.actions >= 0)
         self._track(goals, valid)
-        outputs = self._outputs(batch.states, batch.tokens)
-        if self.has_actions:
-            outputs = torch.take_along_dim(outputs, batch.actions.clamp_min(0)[..., None, None], -2)
-        outputs = outputs.squeeze(-2)
+        outputs = torch.take_along_dim(outputs, taken[..., None, None], -2).squeeze(-2)
         value = self._expected(outputs)
         normalised = (goals - self.mean) / self.scale().clamp_min(self.floor)
         weight = torch.where(normalised < value.detach(), 1 - self.expectile, self.expectile)
@@ -135,13 +135,12 @@ class TemporalDifferenceCritic(Critic):
         return loss, self._info(self._energy(value.detach()), goals, valid)
 
     @torch.no_grad()
-    def targets(self, batch: CriticBatch, target: Critic) -> Float[Tensor, "B T"]:
-        """n-step targets along the chains of `next_index`, in units of energy.
+    def targets(self, batch: CriticBatch, bootstrap: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+        """n-step targets along the chains of `next_index`, given every record's value, in units of energy.
 
         A chain stops where a step `ended` (nothing follows), and where it reaches no further record: the last
         one it reached then bootstraps, as after a time-out.
         """
-        bootstrap = self._bootstrap(batch, target)
         at = torch.arange(batch.energies.shape[1], device=batch.energies.device).expand_as(batch.next_index)
         total, discount = torch.zeros_like(batch.energies), torch.ones_like(batch.energies)
         alive, ended = torch.ones_like(batch.ended), torch.zeros_like(batch.ended)
@@ -154,13 +153,14 @@ class TemporalDifferenceCritic(Critic):
             alive, ended = goes_on, ended | stops
         return torch.where(ended, total, total + discount * bootstrap.gather(1, at))
 
-    def _bootstrap(self, batch: CriticBatch, target: Critic) -> Float[Tensor, "B T"]:
-        """The target critic's value, at level 0 of the action that the online critic likes best."""
-        if not self.has_actions or not isinstance(target, TemporalDifferenceCritic):
-            nowhere = torch.zeros_like(batch.ended)
-            return target(batch.target_states, torch.zeros_like(batch.target_states), nowhere, batch.tokens)
-        best = self._expected(self._outputs(batch.target_states, batch.tokens)).argmin(-1, keepdim=True)
-        return target.action_values(batch.target_states, batch.tokens).gather(-1, best).squeeze(-1)
+    @torch.no_grad()
+    def _bootstrap(
+        self, batch: CriticBatch, target: Critic, best: Int[Tensor, "B T"]
+    ) -> Float[Tensor, "B T"]:
+        """The target critic's value of the action that this critic likes best (double Q-learning)."""
+        assert isinstance(target, TemporalDifferenceCritic)
+        values = target.action_values(batch.target_states, batch.tokens)
+        return values.gather(-1, best[..., None]).squeeze(-1)
 
     @torch.no_grad()
     def _track(self, goals: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"]) -> None:
