@@ -71,8 +71,8 @@ def sigreg(states: Float[Tensor, "*G R D"], directions: int = 1024, knots: int =
 
     Epps-Pulley statistic of the projections on `directions` random unit vectors drawn anew: squared distance
     of the empirical characteristic function from exp(-t^2/2) at `knots` points of [0, 3], trapezoid weights
-    times that same window, times the number of rows R; mean over directions and groups G. About 1 for samples of
-    N(0, I), whatever R, and proportional to R for anything else.
+    times that same window, times the number of rows R; mean over directions and groups G. About 1 for samples
+    of N(0, I), whatever R, and proportional to R for anything else.
     """
     count, dim = states.shape[-2:]
     directions_ = F.normalize(torch.randn(dim, directions, device=states.device, dtype=states.dtype), dim=0)
