@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from hjepa.nets import MLP, FiLM
+
 OBJECTS, COLOURS, STATES = 11, 6, 3
 """How many MiniGrid has of each; every triple fits one byte."""
 CODES = OBJECTS * COLOURS * STATES
@@ -42,3 +44,22 @@ class CellEmbedding(nn.Module):
         # `index_select` takes a third of the time of `embedding`'s.
         sums = self.object[:, None, None] + self.colour[:, None] + self.state
         return sums.flatten(0, 2).index_select(0, codes.int().flatten()).unflatten(0, codes.shape)
+
+
+class CellEncoder(nn.Module):
+    """Embeds a fixed number of cells and mixes them in an MLP; task tokens modulate its first layer."""
+
+    def __init__(
+        self, cells: int, cell_width: int, hidden: int, layers: int, outputs: int, token_dim: int
+    ) -> None:
+        super().__init__()
+        self.embed = CellEmbedding(cell_width)
+        self.first = nn.Sequential(nn.Linear(cells * cell_width, hidden), nn.LayerNorm(hidden))
+        self.film = FiLM(token_dim, hidden)
+        self.rest = nn.Sequential(nn.SiLU(), MLP(hidden, hidden, outputs, layers))
+
+    def forward(
+        self, codes: UInt8[Tensor, "*B cells"], tokens: Float[Tensor, "*B K C"]
+    ) -> Float[Tensor, "*B outputs"]:
+        """`codes` from `pack`, flattened."""
+        return self.rest(self.film(self.first(self.embed(codes).flatten(-2)), tokens))

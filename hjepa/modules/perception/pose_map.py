@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from hjepa.config import ModuleConfig
 from hjepa.interfaces import Perception
-from hjepa.modules.cells import CellEmbedding, pack
+from hjepa.modules.cells import CellEncoder, pack
 from hjepa.modules.dead_reckoning import blank_map, move, write_view
-from hjepa.nets import MLP, FiLM
 from hjepa.types import AgentSpec, Observation
 
 
@@ -19,7 +18,7 @@ class PoseMap(Perception):
     """State from a map of what was seen since the episode began; memory without recurrence in the gradient.
 
     `carry` is the map, uint8 [B, map_size, map_size], one code a cell (`modules.cells`). The state
-    encodes the `crop` x `crop` cells around the agent and what it carries. ValueError where the view does not fit.
+    encodes the `crop` x `crop` cells around the agent and what it carries. ValueError if a view is too big.
     """
 
     class Config(ModuleConfig):
@@ -59,12 +58,13 @@ class PoseMap(Perception):
             )
         self.map_size = config.map_size
         self.crop = config.crop
-        self.cells = CellEmbedding(config.cell_width)
-        inputs = (config.crop**2 + 1) * config.cell_width
-        self.first = nn.Sequential(nn.Linear(inputs, config.hidden), nn.LayerNorm(config.hidden))
-        self.film = FiLM(spec.token_dim, config.hidden)
-        self.rest = nn.Sequential(
-            nn.SiLU(), MLP(config.hidden, config.hidden, spec.levels[0].dim, config.layers)
+        self.encoder = CellEncoder(
+            config.crop**2 + 1,
+            config.cell_width,
+            config.hidden,
+            config.layers,
+            spec.levels[0].dim,
+            spec.token_dim,
         )
         self.norm = nn.LayerNorm(spec.levels[0].dim)
 
@@ -80,7 +80,7 @@ class PoseMap(Perception):
     ) -> tuple[Float[Tensor, "B D"], Tensor]:
         view = pack(observation.image)
         carry = write_view(move(carry, previous_action), view)
-        return self._encode(self._inputs(carry, view), tokens), carry
+        return self.norm(self.encoder(self._inputs(carry, view), tokens)), carry
 
     def observe(
         self,
@@ -97,7 +97,7 @@ class PoseMap(Perception):
             carry = torch.where(is_first[:, t, None, None], fresh, carry)
             carry = write_view(move(carry, previous_action[:, t]), views[:, t])
             inputs.append(self._inputs(carry, views[:, t]))
-        return self._encode(torch.stack(inputs, 1), tokens), carry
+        return self.norm(self.encoder(torch.stack(inputs, 1), tokens)), carry
 
     def _inputs(
         self, cells: UInt8[Tensor, "B size size"], view: UInt8[Tensor, "B V W"]
@@ -107,9 +107,3 @@ class PoseMap(Perception):
         crop = cells[:, start : start + self.crop, start : start + self.crop]
         hands = view[:, -1, view.shape[-1] // 2]
         return torch.cat([crop.flatten(1), hands[:, None]], 1)
-
-    def _encode(
-        self, codes: UInt8[Tensor, "*B cells"], tokens: Float[Tensor, "*B K C"]
-    ) -> Float[Tensor, "*B D"]:
-        features = self.first(self.cells(codes).flatten(-2))
-        return self.norm(self.rest(self.film(features, tokens)))
