@@ -1,0 +1,113 @@
+"""Which environments there are, and what the agent is told of one before it starts."""
+
+import contextlib
+import copy
+import difflib
+import io
+from typing import Any
+
+import gymnasium
+import minigrid  # noqa: F401  (registers MiniGrid-* and BabyAI-*)
+from gymnasium import spaces
+from gymnasium.error import DependencyNotInstalled
+
+from hjepa.config import ConfigError
+from hjepa.envs import dummy
+from hjepa.types import EnvSpec
+
+dummy.register()
+
+LIMIT_SEEDS = 8
+"""Resets over which the time limit is read where an environment sets it anew for every mission (BabyAI)."""
+
+
+def env_ids() -> list[str]:
+    """Every id that comes with the package: MiniGrid's, BabyAI's and the dummy."""
+    prefixes = ("MiniGrid-", "BabyAI-", "hjepa/")
+    return sorted(name for name in gymnasium.registry if name.startswith(prefixes))
+
+
+def check_env_id(name: str) -> None:
+    """Raise ConfigError with the nearest ids unless `name` is registered with gymnasium.
+
+    Ids of the form `module:Name-v0`, which would make gymnasium import a module, are refused: an id may come from a
+    checkpoint, and data must not choose what code is imported.
+    """
+    if name in gymnasium.registry and ":" not in name:
+        return
+    known = {candidate.lower(): candidate for candidate in env_ids()}
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
+    hint = (
+        f"did you mean {' or '.join(known[match] for match in near)}"
+        if near
+        else "see `MiniGrid-*`, `BabyAI-*`"
+    )
+    raise ConfigError(f"env: no environment of this name (got {name!r}); {hint}")
+
+
+def make_env(name: str) -> gymnasium.Env[Any, int]:
+    """Make an environment without gymnasium's run-time checkers, which cost time at every step.
+
+    Raises ConfigError for an unknown id, a missing optional dependency, and an environment that is not MiniGrid-like.
+    """
+    check_env_id(name)
+    spec = copy.deepcopy(gymnasium.spec(name))
+    spec.order_enforce = False
+    try:
+        env = gymnasium.make(spec, disable_env_checker=True)
+    except DependencyNotInstalled as error:
+        raise ConfigError(f"env: {name} cannot be made: {error}") from error
+    check_spaces(name, env)
+    return env
+
+
+def quiet_reset(env: gymnasium.Env[Any, int], seed: int) -> dict[str, Any]:
+    """Reset and return the observation; BabyAI's lines about layouts it rejects are kept off standard output."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        observation, _ = env.reset(seed=seed)
+    return observation
+
+
+def check_spaces(name: str, env: gymnasium.Env[Any, Any]) -> None:
+    """Raise ConfigError unless observations hold a uint8 image [W, V, 3] and a mission, and actions are numbered."""
+    observation, action = env.observation_space, env.action_space
+    parts = observation.spaces if isinstance(observation, spaces.Dict) else {}
+    image = parts.get("image")
+    fits = (
+        image is not None and len(image.shape or ()) == 3 and image.shape[2] == 3 and image.dtype == "uint8"
+    )
+    if not fits or "mission" not in parts or not isinstance(action, spaces.Discrete):
+        raise ConfigError(
+            f"env: {name} is not a MiniGrid environment: needed are a uint8 image [W, V, 3], a mission and "
+            f"numbered actions (got observations {observation} and actions {action})"
+        )
+
+
+def env_spec(name: str) -> EnvSpec:
+    """What the agent is told of environment `name`. Raises ConfigError as `make_env` does.
+
+    BabyAI draws the time limit with the mission; then `max_steps` is the longest of the first `LIMIT_SEEDS` seeds.
+    """
+    env = make_env(name)
+    try:
+        quiet_reset(env, seed=0)
+        columns, rows, _ = env.observation_space["image"].shape
+        return EnvSpec(name, int(env.action_space.n), (columns, rows), time_limit(name, env))
+    except DependencyNotInstalled as error:
+        raise ConfigError(f"env: {name} cannot be reset: {error}") from error
+    finally:
+        env.close()
+
+
+def time_limit(name: str, env: gymnasium.Env[Any, Any]) -> int:
+    """Environment steps after which an episode is cut off; ConfigError where nothing says so."""
+    own = getattr(env.unwrapped, "max_steps", 0)
+    if not getattr(env.unwrapped, "fixed_max_steps", True):
+        for seed in range(1, LIMIT_SEEDS):
+            quiet_reset(env, seed)
+            own = max(own, env.unwrapped.max_steps)
+    outer = env.spec.max_episode_steps if env.spec else None
+    limits = [limit for limit in (own, outer) if limit]
+    if not limits:
+        raise ConfigError(f"env: {name} has no time limit (`max_steps`)")
+    return min(limits)

@@ -1,0 +1,15 @@
+"""Randomness as a function of names: nothing of a generator's state has to be saved for a run to resume exactly."""
+
+import torch
+
+from hjepa.envs.seeds import derive
+
+__all__ = ["derive", "seed_everything_at"]
+
+
+def seed_everything_at(seed: int, *names: str | int) -> None:
+    """Seed torch's global generators (CPU and CUDA) for the moment that `names` spell, as in ("update", 1200).
+
+    The package draws from torch's global generator only, so nothing else has to be seeded.
+    """
+    torch.manual_seed(derive(seed, *names))
