@@ -24,8 +24,8 @@ class BoardWriter:
         Log before the checkpoint of the same frames is saved, so that nothing is lost or written twice.
         """
         self._metrics = MetricsFile(log_dir / "metrics.csv", purge_step)
-        # TensorBoard drops from its purge step on, inclusively, and takes the first session mark it meets for the
-        # beginning: a new run needs one too (at 0), or its first resume drops nothing.
+        # TensorBoard drops from its purge step on, inclusively, and takes the first session mark it meets as
+        # the beginning: a new run needs one too (at 0), or its first resume drops nothing.
         first_new = 0 if purge_step is None else purge_step + 1
         self._writer = SummaryWriter(str(log_dir), purge_step=first_new)
 
