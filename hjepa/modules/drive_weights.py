@@ -1,0 +1,34 @@
+"""Weights of drives by name: from a config's mapping to a tensor in the order of the agent's drives."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hjepa.types import AgentSpec
+
+GUARDRAIL_FLOOR = 1.0
+"""Lowest weight of a guardrail where the config names none."""
+
+
+def drive_weights(given: Mapping[str, float], spec: AgentSpec) -> Float[Tensor, " U"]:
+    """The weight of each drive; 1 where none is given. ValueError, naming the drives, for an unknown name."""
+    _check_names(given, spec.drives)
+    return torch.tensor([given.get(name, 1.0) for name in spec.drives])
+
+
+def drive_floors(given: Mapping[str, float], spec: AgentSpec) -> Float[Tensor, " U"]:
+    """The lowest weight of each drive: by default 1 for a guardrail, else 0. ValueError as above."""
+    _check_names(given, spec.drives)
+    pairs = zip(spec.drives, spec.guardrails, strict=True)
+    return torch.tensor([given.get(name, GUARDRAIL_FLOOR if guardrail else 0.0) for name, guardrail in pairs])
+
+
+def _check_names(given: Mapping[str, float], drives: tuple[str, ...]) -> None:
+    for name in given:
+        if name not in drives:
+            near = get_close_matches(name, drives, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"no drive is called {name!r}; the drives are {', '.join(drives)}{hint}")
