@@ -1,35 +1,40 @@
 """Base of every config model. This package never imports torch, so that a mistake is reported in a fraction of a second."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
+
+
+class UserError(Exception):
+    """A mistake of the user, told in one line on standard error; the command line exits with status 2."""
+
+
+class ConfigError(UserError):
+    """A mistake in a config or an argument: one line a mistake, `path: what is wrong (got …); did you mean …`."""
 
 
 class ConfigModel(BaseModel):
     """Closed, frozen, strict; docstrings under the fields are their help."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        validate_default=True,
     )
 
 
 class ModuleConfig(ConfigModel):
     """Config of one implementation of a slot, nested in its class as `Config`.
 
-    In the tree the implementation lies at `hjepa/modules/<slot>/<kind>.py`, and `kind` is the file's name. The file's
-    top part must work without torch: the loader reads only its imports of typing, pydantic and `hjepa.config`, and the
-    nested `Config` classes.
+    In the tree the implementation lies at `hjepa/modules/<slot>/<kind>.py`, and `kind` is the file's name. The nested
+    `Config` must work without torch: the registry reads only a file's imports of typing, collections.abc, enum, math,
+    pydantic and `hjepa.config`, and the `Config` classes themselves.
     """
 
     slot: ClassVar[str]
     """The folder of `hjepa/modules` this belongs to."""
     kind: str
     """Which implementation."""
-
-
-def slot(name: str, kind: str, **fields: Any) -> Any:
-    """A config field that holds any implementation of slot `name`; by default `kind` with `fields` over its defaults.
-
-    Replaced by the real thing in `config/registry.py`; see there.
-    """
-    raise NotImplementedError

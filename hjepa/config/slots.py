@@ -1,0 +1,94 @@
+"""Config fields that hold any implementation of a slot, told apart by `kind`."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+
+from hjepa.config import registry
+from hjepa.config.core import ConfigError, ModuleConfig
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Marks a field as a slot: `predictor: Annotated[ModuleConfig, Slot("predictor")] = choose("predictor", "residual")`.
+
+    The mapping in the field is validated by the `Config` of the implementation that its `kind` names, which the
+    registry finds; errors keep their whole path.
+    """
+
+    name: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Called by pydantic."""
+        return core_schema.with_info_plain_validator_function(
+            self._validate,
+            serialization=core_schema.plain_serializer_function_ser_schema(_dump, info_arg=True),
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Called by pydantic; `hjepa.config.json_schema` puts the implementations in its place."""
+        return {"$ref": f"#/$defs/slot.{self.name}"}
+
+    def _validate(self, value: Any, info: core_schema.ValidationInfo) -> ModuleConfig:
+        if isinstance(value, ModuleConfig):
+            if value.slot != self.name:
+                raise PydanticCustomError("wrong_slot", f"is a {value.slot}, not a {self.name}")
+            return value
+        if not isinstance(value, dict):
+            raise PydanticCustomError("slot_mapping", f"must be a mapping with the kind of {self.name}")
+        config_class = self._config_class(value)
+        if info.mode == "json":
+            return config_class.model_validate_json(json.dumps(value))
+        return config_class.model_validate(value)
+
+    def _config_class(self, value: dict[str, Any]) -> type[ModuleConfig]:
+        kind = value.get("kind")
+        if not isinstance(kind, str):
+            kinds = ", ".join(registry.kinds(self.name))
+            raise _at_kind(f"must name an implementation of {self.name}: {kinds}", kind)
+        try:
+            return registry.config_class(self.name, kind)
+        except ConfigError as error:
+            raise _at_kind(str(error), kind) from error
+
+
+def choose(slot: str, kind: str, **fields: Any) -> Any:
+    """Default of a slot's field: `kind`, with `fields` over its own defaults. ValidationError where they do not fit."""
+    return Field(default_factory=Default(slot, kind, fields))
+
+
+@dataclass(frozen=True)
+class Default:
+    """Makes the default of a slot's field when it is asked for, so that no file is read before."""
+
+    slot: str
+    kind: str
+    fields: dict[str, Any]
+
+    def __call__(self) -> ModuleConfig:
+        return registry.config_class(self.slot, self.kind)(**self.fields)
+
+
+def default_kind(factory: Callable[..., Any] | None) -> str | None:
+    """The kind a slot's field has where a mapping names none."""
+    return factory.kind if isinstance(factory, Default) else None
+
+
+def _dump(value: ModuleConfig, info: core_schema.SerializationInfo) -> dict[str, Any]:
+    return value.model_dump(mode=info.mode)
+
+
+def _at_kind(message: str, value: object) -> ValidationError:
+    """An error one step deeper, at the slot's `kind`."""
+    # A template's braces would be filled in; the message has none of its own to fill.
+    error = PydanticCustomError("unknown_kind", "{message}", {"message": message})
+    return ValidationError.from_exception_data(
+        "Slot", [InitErrorDetails(type=error, loc=("kind",), input=value)]
+    )
