@@ -56,8 +56,10 @@ class ResidualBlock(nn.Module):
 @torch.no_grad()
 def update_average(average: nn.Module, online: nn.Module, rate: float) -> None:
     """Move `average` toward `online` in place: average += rate * (online - average). Buffers are copied."""
-    if targets := list(average.parameters()):
-        torch._foreach_lerp_(targets, list(online.parameters()), rate)
+    targets: list[Tensor] = list(average.parameters())
+    sources: list[Tensor] = list(online.parameters())
+    if targets:
+        torch._foreach_lerp_(targets, sources, rate)  # pyright: ignore[reportPrivateImportUsage]
     for target, source in zip(average.buffers(), online.buffers(), strict=True):
         target.copy_(source)
 

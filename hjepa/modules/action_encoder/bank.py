@@ -14,11 +14,11 @@ from hjepa.types import LevelSpec
 
 
 class MacroBank(ActionEncoder):
-    """A low-dimensional macro-action pooled from a segment, bounded to (-1, 1), and a first-in first-out bank of them.
+    """A low-dimensional macro-action in (-1, 1) pooled from a segment, and a first-in first-out bank of them.
 
-    The planner's choices are the bank's entries: macro-actions that data led to, as in H-JEPA's macro queue (arXiv
-    2610.06805) and the bank-anchored search of Hi-LeWM (arXiv 2607.12547). Which of them fit a state is told by a
-    conditional Gaussian p(m | s).
+    The planner's choices are the bank's entries: macro-actions that data led to, as in H-JEPA's macro queue
+    (arXiv 2610.06805) and the bank-anchored search of Hi-LeWM (arXiv 2607.12547). Which of them fit a state
+    is told by a conditional Gaussian p(m | s).
     """
 
     class Config(ModuleConfig):
@@ -61,7 +61,7 @@ class MacroBank(ActionEncoder):
 
     @torch.no_grad()
     def _refill(self, action: Float[Tensor, "*B M"], lower_actions: Float[Tensor, "*B stride Ml"]) -> None:
-        """Replace the oldest entries by inferred macro-actions, drawn among segments in which anything was done."""
+        """Replace the oldest entries by inferred macro-actions of segments in which anything was done."""
         acted = lower_actions.abs().sum((-2, -1)).flatten() > 0
         rows = torch.multinomial(acted.float() + 1e-9, self.refresh, replacement=True)
         places = (self.cursor + torch.arange(self.refresh, device=rows.device)) % self.num_actions
@@ -69,7 +69,7 @@ class MacroBank(ActionEncoder):
         self.cursor.add_(self.refresh).remainder_(self.num_actions)
 
     def loss(self, weights: Float[Tensor, "R A"], state: Float[Tensor, "R D"]) -> Loss:
-        """Negative log-likelihood of the nearest entries under p(m | s), detached. Rows with zero weights do not count."""
+        """Negative log-likelihood of the nearest entries under p(m | s). Zero weights do not count."""
         weights = weights.detach()
         count = weights.sum().clamp_min(1)
         mean, log_std = self._prior(state.detach())

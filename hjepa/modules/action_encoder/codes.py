@@ -16,10 +16,10 @@ from hjepa.types import LevelSpec
 
 
 class MacroCodes(ActionEncoder):
-    """K codes, inferred from a segment's actions and its change of state by a straight-through Gumbel softmax.
+    """K codes, inferred from a segment's actions and change of state by a straight-through Gumbel softmax.
 
-    The support is a learned prior p(code | s), so that search stays among codes that occur from a state (VQ macro
-    actions as in Hi-LeWM, arXiv 2607.12547; Gumbel softmax, Jang et al. 2017).
+    The support is a learned prior p(code | s), so that search stays among codes that occur from a state (VQ
+    macro-actions as in Hi-LeWM, arXiv 2607.12547; Gumbel softmax, Jang et al. 2017).
     """
 
     class Config(ModuleConfig):
@@ -32,7 +32,7 @@ class MacroCodes(ActionEncoder):
         temperature: float = Field(1.0, gt=0)
         """Temperature of the Gumbel softmax."""
         usage: float = Field(0.1, ge=0)
-        """Weight of the usage term: log K minus the entropy of the batch's codes, which keeps codes from dying."""
+        """Weight of the usage term, log K minus the entropy of the batch's codes: keeps codes alive."""
 
     def __init__(self, config: Config, spec: LevelSpec) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class MacroCodes(ActionEncoder):
         return weights @ self.embedding.weight, weights
 
     def loss(self, weights: Float[Tensor, "R A"], state: Float[Tensor, "R D"]) -> Loss:
-        """The prior's cross-entropy on detached states, and the usage term. Rows with zero weights do not count."""
+        """Cross-entropy of the prior on detached states, and usage. Rows with zero weights do not count."""
         count = weights.detach().sum().clamp_min(1)
         surprise = -(weights.detach() * self.support(state.detach())).sum() / count
         used = weights.sum(0) / count

@@ -17,8 +17,8 @@ from hjepa.types import LevelSpec
 class DiscreteLatent(Latent):
     """z is a one-hot code; R(z) = KL(q(z | s, a, s') || p(z | s)) in nats (L22 section 4.5, discrete z).
 
-    Codes carry the straight-through gradient of Gumbel-perturbed probabilities in training (Jang et al. 2017), and
-    are the likeliest ones otherwise. With K codes the energy has at most K wells.
+    Codes carry the straight-through gradient of Gumbel-perturbed probabilities in training (Jang et al.
+    2017), and are the likeliest ones otherwise. With K codes the energy has at most K wells.
     """
 
     class Config(ModuleConfig):

@@ -14,7 +14,7 @@ from hjepa.types import LevelSpec
 
 
 class GaussianLatent(Latent):
-    """z ~ N(mean, variance) of (s, a, s'), reparametrised; R(z) = KL to N(0, I) in nats (L22 section 4.5, noisy z)."""
+    """z ~ N(mean, std^2) of (s, a, s'), reparametrised; R(z) = KL to N(0, I) in nats (L22 section 4.5)."""
 
     class Config(ModuleConfig):
         slot: ClassVar[str] = "latent"

@@ -15,7 +15,7 @@ from hjepa.types import LevelSpec
 
 
 class SparseLatent(Latent):
-    """z is a function of (s, a, s'); R(z) = alpha |z|_1 (L22 section 4.5), drawn from exp(-R) when planning."""
+    """z is a function of (s, a, s'); R(z) = alpha |z|_1 (L22 section 4.5); planning draws from exp(-R)."""
 
     class Config(ModuleConfig):
         slot: ClassVar[str] = "latent"

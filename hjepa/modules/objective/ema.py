@@ -24,7 +24,7 @@ class EMAObjective(Objective):
         covariance: float = Field(0.02, ge=0)
         """Weight of the covariance term."""
         within: float = Field(0.0, ge=0)
-        """Weight, beside 1, of both terms on window-centred states: blind to what is constant in an episode."""
+        """Weight of both terms on window-centred states too: blind to what is constant in an episode."""
         floor: float = Field(1.0, gt=0)
         """Standard deviation below which the hinge acts."""
 

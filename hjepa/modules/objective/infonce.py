@@ -14,9 +14,10 @@ from hjepa.types import LevelSpec
 
 
 class InfoNCEObjective(Objective):
-    """A prediction must be nearer to its own target than to others' (van den Oord et al. 2018); online targets.
+    """Predictions must be nearer to their own targets than to others' (van den Oord et al. 2018).
 
-    Contrast keeps both branches informative; a squared error beside it fixes the scale that cosines leave open.
+    Contrast keeps both branches informative; a squared error beside it fixes the scale that cosines leave
+    open.
     """
 
     class Config(ModuleConfig):

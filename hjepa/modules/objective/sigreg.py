@@ -13,10 +13,10 @@ from hjepa.types import LevelSpec
 
 
 class SIGRegObjective(Objective):
-    """Squared error and SIGReg (arXiv 2511.08544), which pulls the states toward N(0, I): no stop-gradient, no average.
+    """Squared error and SIGReg (arXiv 2511.08544), which pulls the states toward N(0, I); no stop-gradient.
 
-    Its statistics are taken over the batch, for every time of the window. Both branches come from the same records,
-    so that the term holds for s_x and s_y alike.
+    Its statistics are taken over the batch, at every time of the window: all but the last are sources, all
+    but the first are targets.
     """
 
     class Config(ModuleConfig):
@@ -27,7 +27,7 @@ class SIGRegObjective(Objective):
         directions: int = Field(1024, gt=0)
         """Random projections; the cost is linear in them."""
         within: float = Field(0.0, ge=0)
-        """Weight, beside 1, of SIGReg over the time of each window, blind to what is constant in an episode."""
+        """Weight of SIGReg over the time of each window too: blind to what is constant in an episode."""
 
     target_network = False
 

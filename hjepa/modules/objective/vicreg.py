@@ -16,7 +16,8 @@ from hjepa.types import Info, LevelSpec
 class VICRegObjective(Objective):
     """Online targets, gradient on both branches (L22 section 4.5.1, Fig. 13; Bardes et al. 2022).
 
-    Std hinge on s and on its expansion v, covariance of v, for s_x and for s_y; the prediction error is the invariance.
+    Std hinge on s and on its expansion v, covariance of v, for s_x and for s_y; the prediction error is the
+    invariance term.
     """
 
     class Config(ModuleConfig):
@@ -29,7 +30,7 @@ class VICRegObjective(Objective):
         covariance: float = Field(0.1, ge=0)
         """Weight of the covariance term."""
         within: float = Field(0.0, ge=0)
-        """Weight, beside 1, of the terms on window-centred source states: blind to what is constant in an episode."""
+        """Weight of the terms on window-centred states too: blind to what is constant in an episode."""
         floor: float = Field(1.0, gt=0)
         """Standard deviation below which the hinges act."""
         expander: int = Field(256, gt=0)

@@ -17,8 +17,8 @@ from hjepa.types import LevelSpec
 class GRUPredictor(Predictor):
     """s' = LayerNorm(GRU([a, z], s)): the state is the hidden state, action and z embedded are the input.
 
-    The embedding takes its width from the first call, since the spec does not tell how wide z is; the world model
-    makes that call when it is built.
+    The embedding takes its width from the first call, since the spec does not tell how wide z is; the world
+    model makes that call when it is built.
     """
 
     class Config(ModuleConfig):

@@ -17,14 +17,14 @@ from hjepa.types import LevelSpec
 class ResidualPredictor(Predictor):
     """s' = LayerNorm(s + MLP([s, a, z])), the first hidden layer modulated by the task tokens.
 
-    The first layer takes its width from the first call, since the spec does not tell how wide z is; the world model
-    makes that call when it is built.
+    The first layer takes its width from the first call, since the spec does not tell how wide z is; the world
+    model makes that call when it is built.
     """
 
     class Config(ModuleConfig):
         slot: ClassVar[str] = "predictor"
         kind: Literal["residual"] = "residual"
-        hidden: int = Field(256, gt=0)
+        hidden: int = Field(128, gt=0)
         """Width of the hidden layers."""
         layers: int = Field(1, ge=1, le=8)
         """Hidden layers."""

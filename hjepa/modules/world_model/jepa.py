@@ -1,8 +1,8 @@
-"""One level's joint-embedding predictive architecture: rolled-out prediction, energy readouts and their losses."""
+"""One level's joint-embedding predictive architecture: rollouts, energy readouts and their losses."""
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from hjepa.config import ModuleConfig
-from hjepa.config import slot as sub_slot
+from hjepa.config import ModuleConfig, Slot, choose
 from hjepa.interfaces import ActionEncoder, Encoder, Latent, Loss, Objective, Predictor, WorldModel
 from hjepa.losses import inverse_dynamics, masked_mean, temporal_variance, time_similarity
 from hjepa.nets import MLP, effective_rank
@@ -19,7 +18,7 @@ from hjepa.types import Info, LevelBatch, LevelSpec, Prediction
 
 
 @dataclass(frozen=True)
-class Rollout:
+class _Rollout:
     """Predictions from every record, all steps one after another along R."""
 
     predictions: Float[Tensor, "R D"]
@@ -40,22 +39,22 @@ class Rollout:
 class JEPA(WorldModel):
     """Encoder, action encoder, predictor, objective and latent variable of a level (L22 sections 4.4 to 4.6).
 
-    E(s, a, z, s') is the mean squared difference of s' and the prediction. Rollouts start from every record of a
-    window at once, and rely on `Spans`: a step that `reaches` ends exactly `span` records later.
+    E(s, a, z, s') is the mean squared difference of s' and the prediction. Rollouts start from every record
+    of a window at once, and rely on `Spans`: a step that `reaches` ends exactly `span` records later.
     """
 
     class Config(ModuleConfig):
         slot: ClassVar[str] = "world_model"
         kind: Literal["jepa"] = "jepa"
-        encoder: ModuleConfig = sub_slot("encoder", "mlp")
+        encoder: Annotated[ModuleConfig, Slot("encoder")] = choose("encoder", "mlp")
         """Lifts the state of the level below; level 0 always has `identity`."""
-        action_encoder: ModuleConfig = sub_slot("action_encoder", "codes")
+        action_encoder: Annotated[ModuleConfig, Slot("action_encoder")] = choose("action_encoder", "codes")
         """The choices of the level; level 0 always has `discrete`."""
-        predictor: ModuleConfig = sub_slot("predictor", "residual")
+        predictor: Annotated[ModuleConfig, Slot("predictor")] = choose("predictor", "residual")
         """Predicts the next state."""
-        objective: ModuleConfig = sub_slot("objective", "ema")
+        objective: Annotated[ModuleConfig, Slot("objective")] = choose("objective", "ema")
         """Prediction error and anti-collapse terms."""
-        latent: ModuleConfig = sub_slot("latent", "none")
+        latent: Annotated[ModuleConfig, Slot("latent")] = choose("latent", "none")
         """The latent variable z."""
         rollout: int = Field(4, ge=1, le=64)
         """Steps of this level rolled out in the loss, or as many as the window holds."""
@@ -77,6 +76,9 @@ class JEPA(WorldModel):
         """Weight of the readout of the lower level's state; it shapes nothing else."""
         information: float = Field(0.05, ge=0)
         """Weight of R(z), the information penalty of z."""
+
+    energy_scale: Tensor
+    """[U] largest magnitude of each drive's energy over a step, slowly decaying: the readout's unit."""
 
     def __init__(
         self,
@@ -107,9 +109,6 @@ class JEPA(WorldModel):
             widths = (spec.dim, spec.action_dim, latent.dim)
             self.predictor(*(torch.zeros(1, width) for width in widths), torch.zeros(1, 1, spec.token_dim))
 
-    energy_scale: Tensor
-    """[U] largest magnitude of each drive's energy over a step, slowly decaying: the unit of the energy readout."""
-
     def _readout_head(self, hidden: int) -> MLP:
         """Energies and the continue logit; at first it says that nothing is met and that episodes go on."""
         head = MLP(2 * self.spec.dim + self.spec.action_dim, hidden, self.spec.num_drives + 1, 1)
@@ -120,7 +119,6 @@ class JEPA(WorldModel):
         nn.init.constant_(last.bias[-1], 3.0)
         return head
 
-    # ------------------------------------------------------------------------------------------------- prediction
     def predict(
         self,
         state: Float[Tensor, "*B D"],
@@ -142,7 +140,7 @@ class JEPA(WorldModel):
         tokens: Float[Tensor, "*B K C"],
         target: Float[Tensor, "*B D"],
     ) -> Float[Tensor, "*B"]:
-        """F = min_z E(s, a, z, s') over the latent variable's candidates (L22 section 4.4); exact for discrete z."""
+        """F = min_z E(s, a, z, s') over the candidates of z (L22 section 4.4); exact for discrete z."""
         latent = self.latent.candidates(state)
         samples, lead = latent.shape[-2], state.shape[:-1]
         state, action, target = (
@@ -168,7 +166,6 @@ class JEPA(WorldModel):
         actions = actions * (records[:, :-1] < end).unsqueeze(-1)
         return self.action_encoder.infer(states, actions)
 
-    # ------------------------------------------------------------------------------------------------- learning
     def loss(
         self, batch: LevelBatch, states: Float[Tensor, "B T D"], targets: Float[Tensor, "B T D"]
     ) -> Loss:
@@ -188,14 +185,14 @@ class JEPA(WorldModel):
             info |= terms
         return torch.stack([loss for loss, _ in parts]).sum(), info | self._errors(rollout)
 
-    def _rollout(self, batch: LevelBatch, states: Tensor, aims: Tensor, action: Tensor) -> Rollout:
-        """Predict 1, 2, ... steps from every record. Records too near the window's end to start a step are left out."""
+    def _rollout(self, batch: LevelBatch, states: Tensor, aims: Tensor, action: Tensor) -> _Rollout:
+        """Predict 1, 2, ... steps from every record but those too near the window's end to start one."""
         spans, span, time = batch.spans, self.spec.span, states.shape[1]
         steps = max(min(self.rollout_steps, (time - 1) // span), 1)
         state, alive = states, torch.ones_like(spans.reaches)
         found: list[tuple[Tensor, ...]] = []
         for begin in range(0, steps * span, span):
-            # Row t of this step starts at record t + begin: all earlier steps reached, each `span` records on.
+            # Where row t is alive, its earlier steps all reached, so this one starts at record t + begin.
             now, starts = slice(begin, time - 1), time - 1 - begin
             state, alive = state[:, :starts], alive[:, :starts]
             aim, act = _shift(aims, begin + span, starts), action[:, now]
@@ -208,17 +205,17 @@ class JEPA(WorldModel):
             state, alive = after, reached & ~ended
         lengths = tuple(after.shape[0] * after.shape[1] for after, *_ in found)
         flat = [torch.cat([part.flatten(0, 1) for part in parts]) for parts in zip(*found, strict=True)]
-        return Rollout(*flat, lengths=lengths)
+        return _Rollout(*flat, lengths=lengths)
 
-    def _objective_loss(self, states: Tensor, rollout: Rollout) -> Loss:
-        """Prediction, anti-collapse and information terms; L22's four criteria are named apart in the info."""
+    def _objective_loss(self, states: Tensor, rollout: _Rollout) -> Loss:
+        """Prediction, anti-collapse and information terms: L22's four criteria, each named in the info."""
         loss, info = self.objective(states, rollout.predictions, rollout.targets, rollout.reached)
         information = masked_mean(rollout.information, rollout.reached)
         info |= {"latent_information": information.detach()}
         return self.prediction * loss + self.information * information, info
 
-    def _readout_loss(self, batch: LevelBatch, rollout: Rollout) -> Loss:
-        """Huber loss in units of each drive's largest energy (so within it a squared error), and cross-entropy."""
+    def _readout_loss(self, batch: LevelBatch, rollout: _Rollout) -> Loss:
+        """Huber loss in units of each drive's largest energy (up to which it is squared); cross-entropy."""
         if self.training:
             self._update_scale(batch)
         target = rollout.energies / self.energy_scale
@@ -238,7 +235,7 @@ class JEPA(WorldModel):
         self.energy_scale.mul_(1 - 1e-4).copy_(torch.maximum(self.energy_scale, met).clamp_min(1e-6))
 
     def _inverse_loss(self, batch: LevelBatch, states: Tensor, weights: Tensor) -> Loss:
-        """Tell which choice leads from a state to the next; choices are told apart by their embeddings, detached."""
+        """Tell which choice leads from a state to the next; choices are known by their embeddings."""
         time = states.shape[1]
         pair = torch.cat((states[:, :-1], _shift(states, self.spec.span, time - 1)), -1)
         table = self.action_encoder.table().detach()
@@ -271,8 +268,8 @@ class JEPA(WorldModel):
         return self.lower_weight * error, {"lower_readout": error.detach()}
 
     @torch.no_grad()
-    def _errors(self, rollout: Rollout) -> Info:
-        """Prediction error after 1, 2, ... steps, relative to the variance of the targets: 1 is a guess of the mean."""
+    def _errors(self, rollout: _Rollout) -> Info:
+        """Prediction error after 1, 2, ... steps, relative to the targets' variance (the mean gives 1)."""
         error = (rollout.predictions - rollout.targets).square().mean(-1)
         variance = rollout.targets[: rollout.lengths[0]].var(0).mean().clamp_min(1e-8)
         info = {"rollout_error": masked_mean(error, rollout.reached) / variance}
@@ -283,7 +280,7 @@ class JEPA(WorldModel):
 
     @torch.no_grad()
     def monitors(self, states: Float[Tensor, "B T D"]) -> Info:
-        """Signs of collapse, for logging steps: std and effective rank over the batch, std within a window (F7)."""
+        """Signs of collapse, for logging steps: std and effective rank of the batch, std within windows."""
         rows = states.flatten(0, 1)
         return {
             "std": rows.std(0).mean(),
