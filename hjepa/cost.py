@@ -1,4 +1,4 @@
-"""Cost: how energies add up, C = sum u IC + sum v TC (L22 eq. 1-3), and the code by which memory counts observations.
+"""How energies add up, C = sum u IC + sum v TC (L22 eq. 1-3), and codes to count observations by.
 
 Pure functions: perceived and predicted steps go through the same sums, over any batch shape.
 """
@@ -30,7 +30,7 @@ def total_energy(
 def path_energy(
     intrinsic: Float[Tensor, "*B H"], terminal: Float[Tensor, "*B"], discount: float
 ) -> Float[Tensor, "*B"]:
-    """Sum over t < H of discount^t IC(s_t), plus discount^H times the weighted energy-to-go of the last state.
+    """Sum over t < H of discount^t IC(s_t), plus discount^H times the last state's weighted energy-to-go.
 
     The critic enters once, at the end: it is a cost-to-go already. `discount` is per step of the path.
     """
@@ -43,8 +43,8 @@ def path_energy(
 def observation_code(image: UInt8[Tensor, "*B W V 3"]) -> Int[Tensor, "*B"]:
     """Non-negative 60-bit code of a view: equal views have equal codes, others practically never.
 
-    The low 56 bits are a multiplicative hash with fixed odd multipliers; the 4 bits above them are the number of
-    the object in the cell ahead of the agent (`object_ahead`). The same on every device and in every run.
+    The low 56 bits are a multiplicative hash with fixed odd multipliers; the 4 bits above them are the
+    number of the object ahead of the agent (`object_ahead`). The same on every device and in every run.
     """
     cells = image.flatten(-3).long()
     mixed = ((cells + 1) * _multipliers(cells.shape[-1], image.device)).sum(-1)
@@ -55,12 +55,12 @@ def observation_code(image: UInt8[Tensor, "*B W V 3"]) -> Int[Tensor, "*B"]:
 
 
 def object_ahead(code: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
-    """Number of the object that lay directly ahead of the agent when the observation with this code was made."""
+    """Number of the object directly ahead of the agent in the observation that has this code."""
     return code >> CODE_BITS
 
 
 def _ahead(image: UInt8[Tensor, "*B W V 3"]) -> UInt8[Tensor, "*B"]:
-    """Object number of the cell ahead; the agent stands in the last row, middle column, and looks to row 0."""
+    """Object number of the cell ahead; the agent is in the last row, middle column, looking to row 0."""
     return image[..., image.shape[-3] // 2, max(image.shape[-2] - 2, 0), 0].clamp(max=15)
 
 

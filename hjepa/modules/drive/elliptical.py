@@ -15,10 +15,10 @@ SEED = 0x1E3B
 
 
 class EllipticalDrive(Drive):
-    """-b / (1 + b) with b = phi' (ridge I + sum phi_i phi_i')^-1 phi over the memory (E3B, Henaff et al. 2022).
+    """-b / (1 + b), b = phi' (ridge I + sum phi_i phi_i')^-1 phi over the memory (E3B, Henaff et al. 2022).
 
-    phi is a fixed random projection of the level-0 state. b / (1 + b), the leverage of the state among those of the
-    episode and itself, is 1 for a state unlike any other and 1 / (n + 1) for one seen n times.
+    phi is a fixed random projection of the level-0 state. b / (1 + b), the leverage of the state among itself
+    and those of the episode, nears 1 for a state unlike any other and 1 / (n + 1) for one seen n times.
     """
 
     class Config(ModuleConfig):

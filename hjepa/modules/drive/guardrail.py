@@ -20,8 +20,8 @@ NUMBERS = {"wall": 2, "ball": 6, "lava": 9}
 class GuardrailDrive(Drive):
     """1 in the step that walked into a hazard, `warning` where one lies directly ahead, else 0.
 
-    The view never shows what the agent stands on, so that stepping into lava is read from two records: the memory's
-    last entry, whose code tells what lay ahead, and the action that led here.
+    The view never shows what the agent stands on, so that stepping into lava is read from two records: the
+    memory's last entry, whose code tells what lay ahead, and the action that led here.
     """
 
     guardrail: ClassVar[bool] = True

@@ -15,8 +15,8 @@ from hjepa.types import AgentSpec, Signals
 class NoveltyDrive(Drive):
     """-1 / sqrt(1 + n) at the first visit of a view in an episode, n its lifetime count; 0 at later visits.
 
-    First visits alone never fade and lifetime counts alone stop exploration early (RIDE, Raileanu and Rocktäschel
-    2020, and NovelD, Zhang et al. 2021, join them in the same way).
+    First visits alone never fade and lifetime counts alone stop exploration early: as in NovelD (Zhang et al.
+    2021), an episodic restriction and a lifetime novelty are multiplied.
     """
 
     class Config(ModuleConfig):
