@@ -5,7 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.summary_pb2 import (
+    Summary,  # pyright: ignore[reportAttributeAccessIssue]
+    SummaryMetadata,  # pyright: ignore[reportAttributeAccessIssue]
+)
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
