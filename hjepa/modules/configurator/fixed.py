@@ -14,7 +14,7 @@ from hjepa.types import AgentSpec, Task
 
 
 class Fixed(Configurator):
-    """Constant cost weights, no tokens, no goal, no parameters. ValueError for a drive that does not exist."""
+    """Constant cost weights, no tokens, no goal, no parameters. ValueError for an unknown drive."""
 
     class Config(ModuleConfig):
         slot: ClassVar[str] = "configurator"

@@ -17,9 +17,9 @@ from hjepa.vocabulary import MISSION_VOCABULARY, MISSION_WORDS
 class Mission(Configurator):
     """Task tokens from the words of the mission, and drive weights modulated by them (L22 section 3 and 6).
 
-    A drive's weight is its base weight times a factor in (0, 2) that is 1 at the start, raised to its floor, so
-    energies are weighed linearly and no guardrail falls below its floor. Tokens are trained end to end where they
-    modulate. ValueError for a drive that does not exist.
+    A drive's weight is its base weight times a factor in (0, 2) that is 1 at the start, raised to its floor:
+    energies are weighed linearly, and no guardrail falls below its floor. Tokens are trained end to end where
+    they modulate. ValueError for an unknown drive.
     """
 
     class Config(ModuleConfig):
