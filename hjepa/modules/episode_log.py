@@ -1,8 +1,8 @@
 """What every kind of short-term memory shares: an exact log of the last entries, and lifetime counts.
 
 The log is a ring: entry number `written` goes to place `written % capacity`, the oldest is overwritten. All
-fields of `MemoryState` are aligned with it, so look-ups by time, state and observation code are exact within its
-capacity, whatever the soft memory of a kind merges.
+fields of `MemoryState` are aligned with it, so look-ups by time, state and observation code are exact within
+its capacity, whatever the soft memory of a kind merges.
 """
 
 from dataclasses import replace
@@ -34,8 +34,8 @@ def recall_weights(
 ) -> Float[Tensor, "B R"]:
     """c of L22 eq. 16: exp(s) / (gamma + sum exp(s)), s = sharpness * cosine similarity; 0 where not present.
 
-    `acceptance` is the similarity that weighs as much as "nothing": gamma = exp(sharpness * acceptance). Rows far
-    from everything have weights near 0.
+    `acceptance` is the similarity that weighs as much as "nothing": gamma = exp(sharpness * acceptance).
+    Far from everything all weights are near 0.
     """
     # Shifted by the largest possible exponent, so that nothing overflows.
     weights = ((similarity - 1) * sharpness).exp() * present
@@ -46,7 +46,7 @@ def recall_weights(
 class EpisodeLog(ShortTermMemory):
     """Exact log of entries; a kind of memory adds how it is read. It has no parameters.
 
-    Where no gradient is needed, `write` reuses the storage of the contents it is given: do not use those after.
+    Where no gradient is needed, `write` reuses the storage of the contents it is given: drop those.
     Imagined entries are logged, but not counted: they were not observed.
     """
 

@@ -29,10 +29,10 @@ class _Slots(MemoryState):
 class KeyValue(EpisodeLog):
     """States blend into the slots they match, and get a slot of their own where they match none.
 
-    Read: Mem(q) = sum c_j v_j with c from `recall_weights` (eq. 15-17). Write of r = q = the state (eq. 18-20):
+    Read: Mem(q) = sum c_j v_j with c from `recall_weights` (eq. 15-17). Write of r = q = state (eq. 18-20):
     v_j <- c_j r + (1 - c_j) v_j; where no key is as similar as `acceptance`, the state takes a free slot, or
-    else the one that was allocated first. Slots merge entries, so time, energies, actions and codes are kept in
-    an exact log beside them, and look-ups by time, nearest state and code go there.
+    else the one that was allocated first. Slots merge entries, so time, energies, actions and codes are in an
+    exact log beside them, and look-ups by time, nearest state and code go there.
     """
 
     class Config(ModuleConfig):

@@ -16,7 +16,7 @@ from hjepa.types import AgentSpec
 class Window(EpisodeLog):
     """The last `capacity` entries of the episode; read by attention with the cosine similarity of states.
 
-    The read is L22 eq. 15-17 with Match = sharpness * cosine: differentiable in the query and what was written.
+    The read is L22 eq. 15-17 with Match = sharpness * cosine; differentiable in query and entries.
     """
 
     class Config(ModuleConfig):
@@ -36,6 +36,8 @@ class Window(EpisodeLog):
         self.acceptance, self.sharpness = config.acceptance, config.sharpness
 
     def read(self, contents: MemoryState, query: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        similarity = F.cosine_similarity(contents.keys, query.unsqueeze(1), -1)
+        # As a matrix product: `F.cosine_similarity` would first write out the whole products.
+        products = (contents.keys @ F.normalize(query, dim=-1).unsqueeze(-1)).squeeze(-1)
+        similarity = products / contents.keys.norm(dim=-1).clamp_min(1e-8)
         weights = recall_weights(similarity, contents.time >= 0, self.acceptance, self.sharpness)
         return (weights.unsqueeze(1) @ contents.values).squeeze(1)
