@@ -40,6 +40,18 @@ SLOTS = {
 """Every slot, and the abstract base class of its implementations in `hjepa.interfaces`."""
 
 
+class UnknownKind(ConfigError):
+    """No implementation of a slot has this name; `hint` says which there are."""
+
+    def __init__(self, slot: str, kind: str) -> None:
+        known = kinds(slot)
+        near = difflib.get_close_matches(kind, known, n=1)
+        choices = f"there are {', '.join(known) or 'none'}, or file.py:Class"
+        self.message = f"no {slot} of this name"
+        self.hint = f"did you mean {near[0]}?" if near else choices
+        super().__init__(f"{slot}.kind: {self.message} (got {kind!r}); {self.hint}")
+
+
 def kinds(slot: str) -> list[str]:
     """Kinds of a slot: the tree's by file name, then those of installed packages."""
     files = sorted(path.stem for path in (MODULES / slot).glob("*.py") if not path.stem.startswith("_"))
@@ -66,7 +78,7 @@ def _config_class(slot: str, kind: str, modules: Path) -> type[ModuleConfig]:
         return _read(path, slot, None)
     if kind in _entry_points(slot):
         return _named(_config_of(load_class(slot, kind), slot), kind)
-    raise ConfigError(_no_such_kind(slot, kind))
+    raise UnknownKind(slot, kind)
 
 
 def load_class(slot: str, kind: str) -> type:
@@ -81,10 +93,12 @@ def load_class(slot: str, kind: str) -> type:
     elif kind in _entry_points(slot):
         found = _entry_points(slot)[kind].load()
     else:
-        raise ConfigError(_no_such_kind(slot, kind))
+        raise UnknownKind(slot, kind)
     base = getattr(import_module("hjepa.interfaces"), SLOTS[slot])
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise ConfigError(f"{kind}: {getattr(found, '__name__', found)} is not a {base.__name__} of hjepa.interfaces")
+        raise ConfigError(
+            f"{kind}: {getattr(found, '__name__', found)} is not a {base.__name__} of hjepa.interfaces"
+        )
     return found
 
 
@@ -124,7 +138,9 @@ def _config_of(outer: object, slot: str) -> type[ModuleConfig]:
     if not (isinstance(config, type) and issubclass(config, ModuleConfig)):
         raise ConfigError(f"{getattr(outer, '__name__', 'the file')} has no nested Config(ModuleConfig)")
     if getattr(config, "slot", None) != slot:
-        raise ConfigError(f"{config.__qualname__} belongs to slot {getattr(config, 'slot', None)}, not {slot}")
+        raise ConfigError(
+            f"{config.__qualname__} belongs to slot {getattr(config, 'slot', None)}, not {slot}"
+        )
     return config
 
 
@@ -171,10 +187,3 @@ def _import_file(path: Path) -> ModuleType:
 def _entry_points(slot: str) -> dict[str, EntryPoint]:
     """Implementations in installed packages, group `hjepa.<slot>`."""
     return {point.name: point for point in entry_points(group=f"hjepa.{slot}")}
-
-
-def _no_such_kind(slot: str, kind: str) -> str:
-    known = kinds(slot)
-    near = difflib.get_close_matches(kind, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"no {slot} of this name{hint} (there are {', '.join(known) or 'none'}, or file.py:Class)"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
@@ -37,6 +38,8 @@ class Slot:
         return {"$ref": f"#/$defs/slot.{self.name}"}
 
     def _validate(self, value: Any, info: core_schema.ValidationInfo) -> ModuleConfig:
+        if isinstance(value, FieldInfo):  # `choose` inside a default, as in a tuple of drives
+            value = value.get_default(call_default_factory=True, validated_data={})
         if isinstance(value, ModuleConfig):
             if value.slot != self.name:
                 raise PydanticCustomError("wrong_slot", f"is a {value.slot}, not a {self.name}")
@@ -51,12 +54,15 @@ class Slot:
     def _config_class(self, value: dict[str, Any]) -> type[ModuleConfig]:
         kind = value.get("kind")
         if not isinstance(kind, str):
-            kinds = ", ".join(registry.kinds(self.name))
-            raise _at_kind(f"must name an implementation of {self.name}: {kinds}", kind)
+            raise _at_kind(
+                f"must name a {self.name}", f"there are {', '.join(registry.kinds(self.name))}", kind
+            )
         try:
             return registry.config_class(self.name, kind)
+        except registry.UnknownKind as error:
+            raise _at_kind(error.message, error.hint, kind) from error
         except ConfigError as error:
-            raise _at_kind(str(error), kind) from error
+            raise _at_kind(str(error), "", kind) from error
 
 
 def choose(slot: str, kind: str, **fields: Any) -> Any:
@@ -85,10 +91,9 @@ def _dump(value: ModuleConfig, info: core_schema.SerializationInfo) -> dict[str,
     return value.model_dump(mode=info.mode)
 
 
-def _at_kind(message: str, value: object) -> ValidationError:
+def _at_kind(message: str, hint: str, value: object) -> ValidationError:
     """An error one step deeper, at the slot's `kind`."""
-    # A template's braces would be filled in; the message has none of its own to fill.
-    error = PydanticCustomError("unknown_kind", "{message}", {"message": message})
+    error = PydanticCustomError("unknown_kind", "{message}", {"message": message, "hint": hint})
     return ValidationError.from_exception_data(
         "Slot", [InitErrorDetails(type=error, loc=("kind",), input=value)]
     )
