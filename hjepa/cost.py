@@ -60,7 +60,7 @@ def object_ahead(code: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
 
 
 def _ahead(image: UInt8[Tensor, "*B W V 3"]) -> UInt8[Tensor, "*B"]:
-    """Object number of the cell ahead; the agent is in the last row, middle column, looking to row 0."""
+    """Object number of the cell ahead; the agent is in the last row, middle column, facing row 0."""
     return image[..., image.shape[-3] // 2, max(image.shape[-2] - 2, 0), 0].clamp(max=15)
 
 

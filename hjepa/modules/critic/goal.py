@@ -20,8 +20,8 @@ class GoalCritic(Critic):
 
     That is the discounted sum of an energy of 1 - gamma in every step on the way: 0 at the goal, at most 1.
     Goals that the same window reached k steps later teach 1 - gamma^k (hindsight, Andrychowicz et al. 2017);
-    goals from anywhere in the batch teach the bootstrapped 1 - gamma + gamma d(s', g), which joins windows and
-    goes to 1 where nothing leads. The loss is the cross-entropy with these targets, least at their mean.
+    goals from anywhere in the batch teach the bootstrapped 1 - gamma + gamma d(s', g), which joins windows
+    and goes to 1 where nothing leads. The loss is the cross-entropy with these targets, least at their mean.
     """
 
     class Config(ModuleConfig):
@@ -97,10 +97,11 @@ class GoalCritic(Critic):
     def _bootstrapped(
         self, batch: CriticBatch, goal: Float[Tensor, "B T D"], target: Critic
     ) -> Float[Tensor, "B T"]:
-        """1 - gamma + gamma d(s', g), with the average critic's d."""
+        """1 - gamma + gamma d(s', g), with the average critic's d; 0 where s is the goal."""
         following = torch.take_along_dim(batch.target_states, batch.next_index[..., None], 1)
         distance = target(following, goal, torch.ones_like(batch.ended), batch.tokens)
-        return 1 - self.gamma + self.gamma * distance
+        distance = distance * (following != goal).any(-1)
+        return (1 - self.gamma + self.gamma * distance) * (batch.target_states != goal).any(-1)
 
     def imagined_loss(
         self, predicted: Float[Tensor, "R D"], actual: Float[Tensor, "R D"], tokens: Float[Tensor, "R K C"]
