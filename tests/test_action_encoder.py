@@ -13,8 +13,9 @@ from hjepa.types import LevelSpec
 
 def spec(stride: int) -> LevelSpec:
     return LevelSpec(
-        index=int(stride > 1), dim=6, action_dim=3, lower_dim=5, lower_action_dim=4, stride=stride, span=stride,
-        horizon=2, num_env_actions=4, num_actions=0, upper_dim=6, num_drives=1, token_dim=0, discount=0.99,
+        index=int(stride > 1), dim=6, action_dim=3, lower_dim=5, lower_action_dim=4, stride=stride,
+        span=stride, horizon=2, num_env_actions=4, num_actions=0,
+        upper_dim=6, num_drives=1, token_dim=0, discount=0.99,
     )  # fmt: skip
 
 

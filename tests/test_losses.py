@@ -60,7 +60,7 @@ def test_r18_sigreg_is_about_one_for_a_normal_and_large_for_collapsed_states():
 
 
 def test_sigreg_equals_the_integral_it_stands_for():
-    # All projections of zeros have characteristic function 1: n * integral of (1 - exp(-t^2/2))^2 exp(-t^2/2).
+    # Zeros have the characteristic function 1: n * integral of (1 - exp(-t^2/2))^2 exp(-t^2/2).
     t = torch.linspace(-3, 3, 60001, dtype=torch.float64)
     window = torch.exp(-t.square() / 2)
     expected = torch.trapezoid((1 - window).square() * window, t) * 7
