@@ -1,4 +1,4 @@
-"""Base of every config model. This package never imports torch, so that a mistake is reported in a fraction of a second."""
+"""Base of every config model. Nothing here imports torch: a mistake is told in a fraction of a second."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """A mistake in a config or an argument: one line a mistake, `path: what is wrong (got …); did you mean …`."""
+    """A mistake in a config or an argument, a line each: `path: what is wrong (got …); did you mean …`."""
 
 
 class ConfigModel(BaseModel):
@@ -29,9 +29,9 @@ class ConfigModel(BaseModel):
 class ModuleConfig(ConfigModel):
     """Config of one implementation of a slot, nested in its class as `Config`.
 
-    In the tree the implementation lies at `hjepa/modules/<slot>/<kind>.py`, and `kind` is the file's name. The nested
-    `Config` must work without torch: the registry reads only a file's imports of typing, collections.abc, enum, math,
-    pydantic and `hjepa.config`, and the `Config` classes themselves.
+    In the tree the implementation lies at `hjepa/modules/<slot>/<kind>.py`, and `kind` is the file's name.
+    The nested `Config` must work without torch: the registry reads only a file's imports of typing,
+    collections.abc, enum, math, pydantic and `hjepa.config`, and the `Config` classes themselves.
     """
 
     slot: ClassVar[str]

@@ -91,7 +91,7 @@ def _set(node: Mapping, name: str, value: Json) -> None:
 
 
 def _begin(root: Mapping, path: tuple[str, ...], name: str) -> Json:
-    """What a dotted path goes into where nothing is written down: a level's own copy of a slot, or the default."""
+    """What a dotted path goes into where nothing is written yet: a copy of the top's slot, or the default."""
     if path and path[0] == "levels" and len(path) == 2 and name in LEVEL_SLOTS:
         return deepcopy(root[name])
     model = model_at(root, tuple(int(part) if part.isdecimal() else part for part in path))

@@ -1,7 +1,7 @@
 """Reads the `Config` of an implementation from its file without importing torch.
 
-Only a file's imports from a short list of light modules and its nested `Config` classes are compiled; the outer
-classes lose their bases and everything else. What importlib then executes is real pydantic, in milliseconds.
+Only a file's imports from a short list of light modules and its nested `Config` classes are compiled; the
+outer classes lose their bases and everything else. What importlib then runs is real pydantic, in milliseconds.
 """
 
 import ast
@@ -16,7 +16,7 @@ LIGHT = ("typing", "collections.abc", "enum", "math", "pydantic", "hjepa.config"
 """Modules whose imports are kept."""
 
 
-class NeedsImport(Exception):
+class NeedsImportError(Exception):
     """The config uses names that only importing the whole file defines."""
 
 
@@ -28,14 +28,14 @@ class ConfigReader(SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
     def source_to_code(self, data: bytes, path: str) -> CodeType:  # type: ignore[override]
-        """Raises SyntaxError as an import would, and NeedsImport."""
+        """Raises SyntaxError as an import would, and NeedsImportError."""
         return compile(reduced(ast.parse(data, path)), path, "exec", dont_inherit=True)
 
 
 def read(path: Path, name: str) -> ModuleType:
     """The reduced module of a file, registered as `name` so that pydantic finds the docstrings of its fields.
 
-    Raises NeedsImport, and whatever the remaining code raises.
+    Raises NeedsImportError, and whatever the remaining code raises.
     """
     if name in sys.modules:
         return sys.modules[name]
@@ -54,22 +54,22 @@ def read(path: Path, name: str) -> ModuleType:
 
 def reduced(tree: ast.Module) -> ast.Module:
     """Keep light imports, docstrings, and public classes with nothing but their docstring and `Config`."""
-    imports = [node for node in tree.body if is_light(node)]
+    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom) and is_light(node)]
     classes = [outline(node) for node in tree.body if isinstance(node, ast.ClassDef)]
     kept = [node for node in classes if node is not None]
     known = {(alias.asname or alias.name).split(".")[0] for node in imports for alias in node.names}
     for node in kept:
         missing = unknown_names(node, known)
         if missing:
-            raise NeedsImport(", ".join(sorted(missing)))
+            raise NeedsImportError(", ".join(sorted(missing)))
     return ast.Module([*imports, *kept], [])
 
 
-def is_light(node: ast.stmt) -> bool:
+def is_light(node: ast.Import | ast.ImportFrom) -> bool:
     """Whether a statement imports from light modules only."""
     if isinstance(node, ast.ImportFrom):
         return node.level == 0 and node.module in LIGHT
-    return isinstance(node, ast.Import) and all(alias.name in LIGHT for alias in node.names)
+    return all(alias.name in LIGHT for alias in node.names)
 
 
 def outline(node: ast.ClassDef) -> ast.ClassDef | None:

@@ -1,4 +1,4 @@
-"""Which implementations of a slot there are, and where: files of the tree, files of the user, installed packages."""
+"""Which implementations of a slot there are, and where: the tree's files, the user's, installed packages."""
 
 import difflib
 import inspect
@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import create_model
 
@@ -40,7 +40,7 @@ SLOTS = {
 """Every slot, and the abstract base class of its implementations in `hjepa.interfaces`."""
 
 
-class UnknownKind(ConfigError):
+class UnknownKindError(ConfigError):
     """No implementation of a slot has this name; `hint` says which there are."""
 
     def __init__(self, slot: str, kind: str) -> None:
@@ -64,7 +64,7 @@ def is_plugin(kind: str) -> bool:
 
 
 def config_class(slot: str, kind: str) -> type[ModuleConfig]:
-    """The config of an implementation, without importing torch where its file allows that. ConfigError if there is none."""
+    """The config of an implementation, without importing torch where its file allows that; or ConfigError."""
     return _config_class(slot, kind, MODULES)
 
 
@@ -78,11 +78,11 @@ def _config_class(slot: str, kind: str, modules: Path) -> type[ModuleConfig]:
         return _read(path, slot, None)
     if kind in _entry_points(slot):
         return _named(_config_of(load_class(slot, kind), slot), kind)
-    raise UnknownKind(slot, kind)
+    raise UnknownKindError(slot, kind)
 
 
 def load_class(slot: str, kind: str) -> type:
-    """Import an implementation's class. ConfigError where there is none, or where it is not one of the slot's."""
+    """Import an implementation's class. ConfigError where there is none, or it is not one of the slot's."""
     if is_plugin(kind):
         path, name = plugin(kind)
         found = getattr(_import_file(path), name, None)
@@ -93,7 +93,7 @@ def load_class(slot: str, kind: str) -> type:
     elif kind in _entry_points(slot):
         found = _entry_points(slot)[kind].load()
     else:
-        raise UnknownKind(slot, kind)
+        raise UnknownKindError(slot, kind)
     base = getattr(import_module("hjepa.interfaces"), SLOTS[slot])
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ConfigError(
@@ -103,7 +103,7 @@ def load_class(slot: str, kind: str) -> type:
 
 
 def plugin(kind: str) -> tuple[Path, str]:
-    """File and class of a plug-in's kind. ConfigError where it is not of the form `file.py:Class`, or no file."""
+    """File and class of a plug-in's kind. ConfigError where it is not `file.py:Class`, or no file."""
     file, _, name = kind.rpartition(":")
     path = Path(file)
     if path.suffix != ".py" or not name.isidentifier():
@@ -125,7 +125,7 @@ def _read(path: Path, slot: str, name: str | None) -> type[ModuleConfig]:
     digest = sha256(str(path).encode()).hexdigest()[:12]
     try:
         module = reader.read(path, f"hjepa.config.read.{slot}_{path.stem}_{digest}")
-    except (reader.NeedsImport, NameError):
+    except (reader.NeedsImportError, NameError):
         module = _import_file(path) if MODULES not in path.parents else _import_kind(slot, path.stem)
     except (SyntaxError, ImportError, ValueError, TypeError, OSError, AttributeError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
@@ -152,12 +152,13 @@ def _only_class(module: ModuleType) -> type | None:
 
 def _named(config: type[ModuleConfig], kind: str) -> type[ModuleConfig]:
     """The same config under the kind by which the user named it."""
+    fields: dict[str, Any] = {"kind": (Literal[kind], kind)}
     return create_model(
         config.__qualname__,
         __base__=config,
         __module__=config.__module__,
         __doc__=config.__doc__,
-        kind=(Literal[kind], kind),
+        **fields,
     )
 
 

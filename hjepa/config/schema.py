@@ -17,13 +17,13 @@ MAX_SPAN = 100_000
 class LevelConfig(ConfigModel):
     """One level of the hierarchy; level 0 is the lowest and acts in the environment."""
 
-    dim: int = Field(128, gt=0, le=65536)
+    dim: int = Field(default=128, gt=0, le=65536)
     """Width of the level's state."""
-    action_dim: int = Field(16, gt=0, le=4096)
+    action_dim: int = Field(default=16, gt=0, le=4096)
     """Width of the embedding of the level's choices."""
-    stride: int = Field(1, gt=0, le=MAX_SPAN)
+    stride: int = Field(default=1, gt=0, le=MAX_SPAN)
     """Steps of the level below in one step of this one; 1 at level 0."""
-    horizon: int = Field(3, gt=0, le=1000)
+    horizon: int = Field(default=3, gt=0, le=1000)
     """Steps of this level that its planner looks ahead."""
     planner: Annotated[ModuleConfig, Slot("planner")] = choose("planner", "exhaustive")
     """Searches the level's choices in mode 2."""
@@ -34,13 +34,13 @@ class LevelConfig(ConfigModel):
 
 
 class RunConfig(ConfigModel):
-    """A run: environment, the agent's seven slots, its levels, and how it is trained, evaluated and logged."""
+    """A run: environment, the agent's seven slots and levels, and how it is trained, evaluated and logged."""
 
     run: FolderConfig = FolderConfig()
     """Where the run is kept."""
     env: EnvConfig = EnvConfig()
     """The environment."""
-    discount: float = Field(0.99, gt=0, lt=1)
+    discount: float = Field(default=0.99, gt=0, lt=1)
     """Discount of future energies per environment step."""
     configurator: Annotated[ModuleConfig, Slot("configurator")] = choose("configurator", "fixed")
     """Slot 1: sets the other modules for the task."""
@@ -67,7 +67,7 @@ class RunConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _levels_fit(self) -> Self:
-        """Level 0 acts at every step; a training window holds a step of the top level; the store holds a window."""
+        """Level 0 acts at every environment step; a training window holds a step of the top level."""
         if self.levels[0].stride != 1:
             raise _at(
                 "levels.0.stride", "must be 1: level 0 acts at every environment step", self.levels[0].stride
@@ -80,7 +80,7 @@ class RunConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _store_holds_windows(self) -> Self:
-        """What is collected before the first update must hold a window of every environment, and the store that."""
+        """The prefill holds a window of every environment, and the store holds the prefill."""
         needed = self.env.num_envs * self.train.window
         if self.train.prefill < needed:
             why = f"must be at least {needed}, a window of every environment"

@@ -12,47 +12,47 @@ MODES = (1, 2)
 class FolderConfig(ConfigModel):
     """Where a run is kept."""
 
-    dir: str = Field("runs/default", min_length=1, max_length=1000)
+    dir: str = Field(default="runs/default", min_length=1, max_length=1000)
     """The run folder; must not exist yet. Where a config does not name it: runs/<name of the config>."""
 
 
 class EnvConfig(ConfigModel):
     """The environment."""
 
-    id: str = Field("MiniGrid-DoorKey-5x5-v0", min_length=1, max_length=200)
+    id: str = Field(default="MiniGrid-DoorKey-5x5-v0", min_length=1, max_length=200)
     """A registered MiniGrid or BabyAI environment."""
-    num_envs: int = Field(16, ge=1, le=1024)
+    num_envs: int = Field(default=16, ge=1, le=1024)
     """Copies stepped together while collecting."""
 
 
 class TrainConfig(ConfigModel):
-    """Collecting and learning. Counts are environment steps over all copies (frames) unless they say otherwise."""
+    """Collecting and learning. Frames are environment steps, over all copies."""
 
-    frames: int = Field(100_000, ge=1)
+    frames: int = Field(default=100_000, ge=1)
     """Frames of experience, after which the run is done."""
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the weights, the environments and every draw."""
-    batch_size: int = Field(32, ge=1, le=65536)
+    batch_size: int = Field(default=32, ge=1, le=65536)
     """Windows in an update."""
-    window: int = Field(20, ge=2, le=4096)
+    window: int = Field(default=20, ge=2, le=4096)
     """Consecutive records in a window; more than the environment steps in one step of the top level."""
-    frames_per_update: int = Field(8, ge=1)
+    frames_per_update: int = Field(default=8, ge=1)
     """Frames collected per update."""
-    prefill: int = Field(1000, ge=1)
+    prefill: int = Field(default=1000, ge=1)
     """Frames of random action before the first update."""
-    capacity: int = Field(200_000, ge=1)
+    capacity: int = Field(default=200_000, ge=1)
     """Records kept for training; the oldest episodes are dropped first."""
-    learning_rate: float = Field(5e-4, gt=0, le=1)
+    learning_rate: float = Field(default=5e-4, gt=0, le=1)
     """Step size of AdamW."""
-    weight_decay: float = Field(1e-4, ge=0, le=1)
+    weight_decay: float = Field(default=1e-4, ge=0, le=1)
     """Weight decay of AdamW."""
-    gradient_clip: float = Field(10.0, gt=0)
+    gradient_clip: float = Field(default=10.0, gt=0)
     """Largest norm of the gradient over all parameters; longer ones are scaled down."""
-    target_rate: float = Field(0.01, gt=0, le=1)
+    target_rate: float = Field(default=0.01, gt=0, le=1)
     """Share of the online weights mixed into the target networks after each update."""
-    epsilon: float = Field(0.05, ge=0, le=1)
+    epsilon: float = Field(default=0.05, ge=0, le=1)
     """Share of random actions while collecting, once annealed."""
-    epsilon_frames: int = Field(3000, ge=0)
+    epsilon_frames: int = Field(default=3000, ge=0)
     """Frames, after the prefill, over which that share falls linearly from 1."""
     collect_mode: Literal[1, 2] = 2
     """How actions are chosen while collecting: 1 by the amortised policy, 2 by planning."""
@@ -60,39 +60,39 @@ class TrainConfig(ConfigModel):
     """Whether the critic's gradient reaches perception and the encoders."""
     upper_shapes_lower: bool = False
     """Whether an upper level's loss reaches perception and the encoders below it."""
-    checkpoint_every: int = Field(10_000, ge=1)
+    checkpoint_every: int = Field(default=10_000, ge=1)
     """Frames between checkpoints; the last frame always has one."""
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints kept."""
     accelerator: Literal["auto", "cpu", "gpu", "cuda"] = "auto"
     """Where tensors live; `auto` takes a GPU where there is one."""
-    devices: int = Field(1, ge=1, le=1024)
+    devices: int = Field(default=1, ge=1, le=1024)
     """Number of devices."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     """Number format of the update."""
     compile: bool = False
     """Whether to compile perception with torch.compile."""
-    threads: int = Field(0, ge=0, le=1024)
+    threads: int = Field(default=0, ge=0, le=1024)
     """Threads torch may use on the CPU; 0: its own choice."""
 
 
 class EvalConfig(ConfigModel):
     """Held-out episodes, whose layouts are drawn apart from those of training."""
 
-    every: int = Field(0, ge=0)
+    every: int = Field(default=0, ge=0)
     """Frames between evaluations during training; 0: only at the end."""
-    episodes: int = Field(20, ge=1)
+    episodes: int = Field(default=20, ge=1)
     """Episodes in an evaluation during training."""
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the held-out layouts."""
-    modes: tuple[Literal[1, 2], ...] = Field(MODES, min_length=1, max_length=2)
+    modes: tuple[Literal[1, 2], ...] = Field(default=MODES, min_length=1, max_length=2)
     """Modes to evaluate: 1 by the amortised policy, 2 by planning."""
 
 
 class LogConfig(ConfigModel):
     """What TensorBoard and metrics.csv get, and how often."""
 
-    every: int = Field(50, ge=1)
+    every: int = Field(default=50, ge=1)
     """Updates between two rows of scalars."""
-    strips_every: int = Field(10_000, ge=0)
+    strips_every: int = Field(default=10_000, ge=0)
     """Frames between pictures of an episode with its subgoals; 0: none."""

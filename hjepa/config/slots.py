@@ -16,10 +16,10 @@ from hjepa.config.core import ConfigError, ModuleConfig
 
 @dataclass(frozen=True)
 class Slot:
-    """Marks a field as a slot: `predictor: Annotated[ModuleConfig, Slot("predictor")] = choose("predictor", "residual")`.
+    """Marks a field as a slot: `critic: Annotated[ModuleConfig, Slot("critic")] = choose("critic", "td")`.
 
-    The mapping in the field is validated by the `Config` of the implementation that its `kind` names, which the
-    registry finds; errors keep their whole path.
+    The mapping in the field is validated by the `Config` of the implementation that its `kind` names, which
+    the registry finds; errors keep their whole path.
     """
 
     name: str
@@ -42,10 +42,14 @@ class Slot:
             value = value.get_default(call_default_factory=True, validated_data={})
         if isinstance(value, ModuleConfig):
             if value.slot != self.name:
-                raise PydanticCustomError("wrong_slot", f"is a {value.slot}, not a {self.name}")
+                raise PydanticCustomError(
+                    "wrong_slot", "is a {slot}, not a {name}", {"slot": value.slot, "name": self.name}
+                )
             return value
         if not isinstance(value, dict):
-            raise PydanticCustomError("slot_mapping", f"must be a mapping with the kind of {self.name}")
+            raise PydanticCustomError(
+                "slot_mapping", "must be a mapping with the kind of {name}", {"name": self.name}
+            )
         config_class = self._config_class(value)
         if info.mode == "json":
             return config_class.model_validate_json(json.dumps(value))
@@ -59,14 +63,14 @@ class Slot:
             )
         try:
             return registry.config_class(self.name, kind)
-        except registry.UnknownKind as error:
+        except registry.UnknownKindError as error:
             raise _at_kind(error.message, error.hint, kind) from error
         except ConfigError as error:
             raise _at_kind(str(error), "", kind) from error
 
 
 def choose(slot: str, kind: str, **fields: Any) -> Any:
-    """Default of a slot's field: `kind`, with `fields` over its own defaults. ValidationError where they do not fit."""
+    """Default of a slot's field: `kind`, with `fields` over its own defaults; made when it is asked for."""
     return Field(default_factory=Default(slot, kind, fields))
 
 

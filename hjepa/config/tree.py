@@ -1,4 +1,4 @@
-"""Raw configs (mappings, lists and scalars, as read from YAML) walked along the models that will validate them."""
+"""Raw configs (mappings, lists and scalars, as read from YAML) walked along the models that validate them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Mapping = dict[str, Json]
 
 @dataclass(frozen=True)
 class Content:
-    """What a field holds: a section of fixed shape, or an implementation of a slot; one, or a list of them."""
+    """What a field holds: a section of fixed shape or an implementation of a slot; one, or a list of them."""
 
     model: type[ConfigModel] | None = None
     slot: str | None = None
@@ -90,7 +90,7 @@ def _name_kinds(model: type[ConfigModel], value: Mapping, root: Mapping) -> None
 
 
 def merge(base: Json, new: Json) -> Json:
-    """`new` over `base`: mappings are merged, but a new kind replaces the mapping; lists and scalars are replaced."""
+    """`new` over `base`: mappings are merged, but a new kind replaces the mapping; all else is replaced."""
     if not (isinstance(base, dict) and isinstance(new, dict)):
         return new
     if "kind" in new and new["kind"] != base.get("kind"):
@@ -100,17 +100,20 @@ def merge(base: Json, new: Json) -> Json:
 
 def model_at(root: Mapping, path: tuple[str | int, ...]) -> type[ConfigModel] | None:
     """The model of the mapping at a path; None where there is none."""
-    model, value, many = RunConfig, root, None
+    model: type[ConfigModel] | None = RunConfig
+    value: Json = root
+    held = Content()
     for part in path:
-        if isinstance(part, int):
-            value = value[part] if isinstance(value, list) and part < len(value) else None
-            held = many
-        else:
+        if isinstance(part, str):
             field = model.model_fields.get(part) if model is not None else None
-            value = value.get(part) if isinstance(value, dict) else None
-            held = content(field) if field is not None else None
-            many = held
-        if held is None:
-            return None
+            held = content(field) if field is not None else Content()
+        value = _item(value, part)
         model = held.model_of(value) if isinstance(value, dict) else None
     return model
+
+
+def _item(value: Json, part: str | int) -> Json:
+    """An item of a mapping or a list; None where there is none."""
+    if isinstance(value, dict) and isinstance(part, str):
+        return value.get(part)
+    return value[part] if isinstance(value, list) and isinstance(part, int) and part < len(value) else None
