@@ -48,7 +48,7 @@ def chain(num_envs: int) -> VectorEnv:
     return VectorEnv(DUMMY_ID, num_envs, partial(training_seed, 0))
 
 
-# ------------------------------------------------------------------------------------------------ ids and specs
+# ---------------------------------------------------------------------------------------- ids and specs
 @pytest.mark.parametrize(
     ("name", "actions", "view", "max_steps"),
     [
@@ -113,7 +113,7 @@ def test_checkers_that_cost_time_are_stripped():
     assert env is env.unwrapped
 
 
-# ------------------------------------------------------------------------------------------------ batches
+# ---------------------------------------------------------------------------------------- batches
 def test_records_equal_those_of_single_environments():
     env = VectorEnv(DOORKEY, 3, partial(training_seed, 5))
     singles = [gymnasium.make(DOORKEY) for _ in range(3)]
@@ -195,7 +195,7 @@ def test_a_failing_environment_is_named_with_its_seed(monkeypatch: pytest.Monkey
         env.step(np.zeros(2, int))
 
 
-# ------------------------------------------------------------------------------------------------ resuming
+# ---------------------------------------------------------------------------------------- resuming
 @pytest.mark.parametrize("name", RESUMED)
 def test_restored_batch_goes_on_as_if_never_stopped(name: str):
     make: Callable[[], VectorEnv] = lambda: VectorEnv(name, 3, partial(training_seed, 11))  # noqa: E731
@@ -246,7 +246,7 @@ def test_state_is_small():
     assert size < 4 * (250 * 2 + 3 * 8) + 1
 
 
-# ------------------------------------------------------------------------------------------------ seeds
+# ---------------------------------------------------------------------------------------- seeds
 def test_training_and_held_out_seeds_never_meet():
     training = {
         training_seed(run, env, episode) for run in range(5) for env in range(8) for episode in range(100)
@@ -274,7 +274,7 @@ def test_derived_seeds_tell_names_apart():
     assert all(0 <= derive(seed) < 2**63 for seed in range(200))
 
 
-# ------------------------------------------------------------------------------------------------ the dummy
+# ---------------------------------------------------------------------------------------- the dummy
 def test_dummy_optimum():
     env = chain(1)
     env.step(np.zeros(1, int))

@@ -1,4 +1,4 @@
-"""MiniGrid environments: what there is, batches of them that can be resumed exactly, seeds, and a toy for tests."""
+"""MiniGrid environments: ids, batches that can be resumed exactly, seeds, and a toy for tests."""
 
 from hjepa.envs.make import check_env_id, env_ids, env_spec, make_env
 from hjepa.envs.seeds import held_out_seed, training_seed

@@ -1,7 +1,7 @@
-"""`hjepa/Dummy-v0`: a chain of three states with MiniGrid's observations, small enough to drive the whole loop in seconds.
+"""`hjepa/Dummy-v0`: a chain of three states with MiniGrid's observations, to drive the whole loop in seconds.
 
-The agent starts at the west end of a corridor of three cells and looks east, to the goal at its other end. It never
-turns: action 0 steps back, 1 waits, 2 steps forward. The optimum is two steps forward, whose return is
+The agent starts at the west end of a corridor of three cells and looks east, to the goal at its other end. It
+never turns: action 0 steps back, 1 waits, 2 steps forward. The optimum is two steps forward, whose return is
 `OPTIMAL_RETURN` by MiniGrid's reward 1 - 0.9 steps / max_steps.
 """
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 import minigrid  # noqa: F401  (registers MiniGrid-* and BabyAI-*)
+import numpy as np
 from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled
 
@@ -30,8 +31,8 @@ def env_ids() -> list[str]:
 def check_env_id(name: str) -> None:
     """Raise ConfigError with the nearest ids unless `name` is registered with gymnasium.
 
-    Ids of the form `module:Name-v0`, which would make gymnasium import a module, are refused: an id may come from a
-    checkpoint, and data must not choose what code is imported.
+    Ids of the form `module:Name-v0`, which would make gymnasium import a module, are refused: an id may come
+    from a checkpoint, and data must not choose what code is imported.
     """
     if name in gymnasium.registry and ":" not in name:
         return
@@ -48,7 +49,8 @@ def check_env_id(name: str) -> None:
 def make_env(name: str) -> gymnasium.Env[Any, int]:
     """Make an environment without gymnasium's run-time checkers, which cost time at every step.
 
-    Raises ConfigError for an unknown id, a missing optional dependency, and an environment that is not MiniGrid-like.
+    Raises ConfigError for an unknown id, a missing optional dependency, and an environment that is not
+    MiniGrid-like.
     """
     check_env_id(name)
     spec = copy.deepcopy(gymnasium.spec(name))
@@ -57,42 +59,45 @@ def make_env(name: str) -> gymnasium.Env[Any, int]:
         env = gymnasium.make(spec, disable_env_checker=True)
     except DependencyNotInstalled as error:
         raise ConfigError(f"env: {name} cannot be made: {error}") from error
-    check_spaces(name, env)
+    read_spaces(name, env)
     return env
 
 
 def quiet_reset(env: gymnasium.Env[Any, int], seed: int) -> dict[str, Any]:
-    """Reset and return the observation; BabyAI's lines about layouts it rejects are kept off standard output."""
+    """Reset, and return the observation; what BabyAI prints about layouts it rejects is swallowed."""
     with contextlib.redirect_stdout(io.StringIO()):
         observation, _ = env.reset(seed=seed)
     return observation
 
 
-def check_spaces(name: str, env: gymnasium.Env[Any, Any]) -> None:
-    """Raise ConfigError unless observations hold a uint8 image [W, V, 3] and a mission, and actions are numbered."""
+def read_spaces(name: str, env: gymnasium.Env[Any, Any]) -> tuple[tuple[int, int], int]:
+    """The view's columns and rows, and the number of actions.
+
+    Raises ConfigError unless there are a uint8 image [W, V, 3], a mission, and actions numbered from 0.
+    """
     observation, action = env.observation_space, env.action_space
     parts = observation.spaces if isinstance(observation, spaces.Dict) else {}
-    image = parts.get("image")
-    fits = (
-        image is not None and len(image.shape or ()) == 3 and image.shape[2] == 3 and image.dtype == "uint8"
+    if "mission" in parts and isinstance(action, spaces.Discrete) and action.start == 0:
+        match parts.get("image"):
+            case spaces.Box(dtype=np.dtype(kind="u", itemsize=1), shape=(columns, rows, 3)):
+                return (columns, rows), int(action.n)
+    raise ConfigError(
+        f"env: {name} is not a MiniGrid environment: needed are a uint8 image [W, V, 3], a mission and "
+        f"actions numbered from 0 (got observations {observation} and actions {action})"
     )
-    if not fits or "mission" not in parts or not isinstance(action, spaces.Discrete):
-        raise ConfigError(
-            f"env: {name} is not a MiniGrid environment: needed are a uint8 image [W, V, 3], a mission and "
-            f"numbered actions (got observations {observation} and actions {action})"
-        )
 
 
 def env_spec(name: str) -> EnvSpec:
     """What the agent is told of environment `name`. Raises ConfigError as `make_env` does.
 
-    BabyAI draws the time limit with the mission; then `max_steps` is the longest of the first `LIMIT_SEEDS` seeds.
+    BabyAI draws the time limit with the mission; then `max_steps` is the longest of the first `LIMIT_SEEDS`
+    seeds.
     """
     env = make_env(name)
     try:
         quiet_reset(env, seed=0)
-        columns, rows, _ = env.observation_space["image"].shape
-        return EnvSpec(name, int(env.action_space.n), (columns, rows), time_limit(name, env))
+        view, actions = read_spaces(name, env)
+        return EnvSpec(name, actions, view, time_limit(name, env))
     except DependencyNotInstalled as error:
         raise ConfigError(f"env: {name} cannot be reset: {error}") from error
     finally:
@@ -105,7 +110,7 @@ def time_limit(name: str, env: gymnasium.Env[Any, Any]) -> int:
     if not getattr(env.unwrapped, "fixed_max_steps", True):
         for seed in range(1, LIMIT_SEEDS):
             quiet_reset(env, seed)
-            own = max(own, env.unwrapped.max_steps)
+            own = max(own, getattr(env.unwrapped, "max_steps", 0))
     outer = env.spec.max_episode_steps if env.spec else None
     limits = [limit for limit in (own, outer) if limit]
     if not limits:

@@ -1,7 +1,8 @@
-"""A batch of environments stepped one after the other in this process, that can be rebuilt exactly at any step.
+"""A batch of environments, stepped one after the other in this process, that can be rebuilt at any step.
 
-MiniGrid steps in about 0.1 ms, less than it costs to send an observation between processes. An environment's state is
-never stored: it is a function of the episode's seed and the actions since, so that is what a checkpoint keeps.
+MiniGrid steps in about 0.1 ms, less than it costs to send an observation between processes. An environment's
+state is never stored: it is a function of the episode's seed and the actions since, so that is what a
+checkpoint keeps.
 """
 
 import zlib
@@ -65,10 +66,10 @@ class VectorEnv:
         self._missions = np.zeros((num_envs, MISSION_WORDS), np.int64)
 
     def step(self, actions: "np.ndarray | Int[Tensor, ' N']") -> Record:
-        """Take one action a row. Rows whose last record ended (at first: all) are reset and their action is ignored.
+        """Take one action a row; rows whose last record ended (at first: all) are reset, ignoring theirs.
 
-        Raises ValueError for an action that the environment does not have, RuntimeError (with id, row, episode and
-        seed) for an environment that fails.
+        Raises ValueError for an action that the environment does not have, RuntimeError (with id, row,
+        episode and seed) for an environment that fails.
         """
         given: list[int] = actions.tolist()
         self._check(given)
@@ -90,7 +91,7 @@ class VectorEnv:
             env.close()
 
     def state(self) -> dict[str, Tensor]:
-        """All that `restore` needs: episode [N], length [N] and view checksum [N], and every row's actions, joined."""
+        """What `restore` needs: episode, length and view checksum [N], and every row's actions, joined."""
         joined = [action for actions in self._actions for action in actions]
         return {
             "episode": torch.tensor(self._episode),
@@ -100,10 +101,10 @@ class VectorEnv:
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Rebuild the environments and `last` (its `frames` is 0) from what `state` gave, by reset and replay.
+        """Rebuild the environments, and `last` (its `frames` is 0), from what `state` gave, by replay.
 
-        Raises ConfigError where the state is of another number of environments, or where an environment no longer
-        shows what it showed (another version of it).
+        Raises ConfigError where the state is of another number of environments, or where an environment no
+        longer shows what it showed (another version of it).
         """
         episodes, lengths = state["episode"].tolist(), state["length"].tolist()
         if len(episodes) != self.num_envs or sum(lengths) != len(state["actions"]):
@@ -173,13 +174,13 @@ class VectorEnv:
     def _verify(self, expected: Tensor) -> None:
         for row in torch.nonzero(self._checksums() != expected).flatten().tolist():
             raise ConfigError(
-                f"env: {self.spec.id} no longer shows what it showed when the run was saved (row {row}, episode "
-                f"{self._episode[row]}); was minigrid or the environment changed?"
+                f"env: {self.spec.id} no longer shows what it showed when the run was saved (row {row}, "
+                f"episode {self._episode[row]}); was minigrid or the environment changed?"
             )
 
 
 class _Rows:
-    """Arrays of one record under construction: new ones every step, so that no record is overwritten by the next."""
+    """Arrays of a record under construction: new ones every step, so that none overwrites the last."""
 
     def __init__(self, num_envs: int, view: tuple[int, int]) -> None:
         self.image = np.zeros((num_envs, *view, 3), np.uint8)

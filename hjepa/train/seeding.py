@@ -1,4 +1,4 @@
-"""Randomness as a function of names: nothing of a generator's state has to be saved for a run to resume exactly."""
+"""Randomness as a function of names: a run resumes exactly without saving any generator's state."""
 
 import torch
 
@@ -8,7 +8,7 @@ __all__ = ["derive", "seed_everything_at"]
 
 
 def seed_everything_at(seed: int, *names: str | int) -> None:
-    """Seed torch's global generators (CPU and CUDA) for the moment that `names` spell, as in ("update", 1200).
+    """Seed torch's global generators (CPU and CUDA) for the moment that `names` spell: ("update", 1200).
 
     The package draws from torch's global generator only, so nothing else has to be seeded.
     """
