@@ -1,7 +1,7 @@
 """Run and module configs; never imports torch."""
 
 from hjepa.config.core import ConfigError, ConfigModel, ModuleConfig, UserError
-from hjepa.config.load import dump, load, load_run
+from hjepa.config.load import dump, load, load_run, trusting_plugins
 from hjepa.config.schema import LevelConfig, RunConfig
 from hjepa.config.settings import EnvConfig, EvalConfig, FolderConfig, LogConfig, TrainConfig
 from hjepa.config.slots import Slot, choose
@@ -23,4 +23,5 @@ __all__ = [
     "dump",
     "load",
     "load_run",
+    "trusting_plugins",
 ]

@@ -2,7 +2,9 @@
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import deepcopy
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from hjepa.config.errors import explain
 from hjepa.config.schema import LEVEL_SLOTS, RunConfig
 from hjepa.config.tree import Json, Mapping, merge, model_at, name_kinds
 from hjepa.config.yaml import parse, show, write
+
+_TRUSTED = ContextVar("trusted", default=False)
 
 MAX_HOPS = 2
 """A file may extend a file that extends a file."""
@@ -32,15 +36,25 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     return validate(root)
 
 
+@contextmanager
+def trusting_plugins(trusted: bool) -> Iterator[None]:
+    """Within, run folders that name plug-ins may be loaded: the user has said so on the command line."""
+    token = _TRUSTED.set(trusted)
+    try:
+        yield
+    finally:
+        _TRUSTED.reset(token)
+
+
 def load_run(run_dir: Path | str, trust_plugins: bool = False) -> RunConfig:
     """The config a run folder was made with. ConfigError also where it names a plug-in and is not trusted.
 
     A run folder is data and may come from anyone; a plug-in is code.
     """
     path = Path(run_dir) / "config.yaml"
-    root = _mapping(_text(path), path)
-    plugins = [] if trust_plugins else [kind for kind in _kinds(root) if registry.is_plugin(kind)]
-    if plugins:
+    root = read_mapping(path)
+    plugins = [kind for kind in _kinds(root) if registry.is_plugin(kind)]
+    if plugins and not (trust_plugins or _TRUSTED.get()):
         raise ConfigError(
             f"{path}: names a plug-in, which is code (got {show(plugins[0])}); run it with --trust-plugins"
         )
@@ -127,7 +141,7 @@ def _outer_first(override: tuple[str, Json]) -> tuple[int, bool]:
 
 def _read(path: Path, hops: int) -> Mapping:
     """A file over the files it extends."""
-    own = _mapping(_text(path), path)
+    own = read_mapping(path)
     extends = own.pop("extends", [])
     if not isinstance(extends, list) or not all(isinstance(item, str) for item in extends):
         raise ConfigError(f"{path}: extends: must be a list of files (got {show(extends)})")
@@ -155,8 +169,9 @@ def _text(path: Path) -> str:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
 
 
-def _mapping(text: str, path: Path) -> Mapping:
-    value = parse(text, str(path))
+def read_mapping(path: Path) -> Mapping:
+    """The mapping in a YAML file. ConfigError where there is none."""
+    value = parse(_text(path), str(path))
     if value is None:
         return {}
     if not isinstance(value, dict):

@@ -1,7 +1,7 @@
 """Reads the `Config` of an implementation from its file without importing torch.
 
 Only a file's imports from a short list of light modules and its nested `Config` classes are compiled; the
-outer classes lose their bases and everything else. What importlib then runs is real pydantic, in milliseconds.
+outer classes lose their bases and everything else. What importlib then runs is real pydantic.
 """
 
 import ast

@@ -35,7 +35,7 @@ class Slot:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         """Called by pydantic; `hjepa.config.json_schema` puts the implementations in its place."""
-        return {"$ref": f"#/$defs/slot.{self.name}"}
+        return {"slot": self.name}
 
     def _validate(self, value: Any, info: core_schema.ValidationInfo) -> ModuleConfig:
         if isinstance(value, FieldInfo):  # `choose` inside a default, as in a tuple of drives

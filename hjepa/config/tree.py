@@ -98,9 +98,11 @@ def merge(base: Json, new: Json) -> Json:
     return base | {key: merge(base.get(key), value) for key, value in new.items()}
 
 
-def model_at(root: Mapping, path: tuple[str | int, ...]) -> type[ConfigModel] | None:
+def model_at(
+    root: Mapping, path: tuple[str | int, ...], root_model: type[ConfigModel] = RunConfig
+) -> type[ConfigModel] | None:
     """The model of the mapping at a path; None where there is none."""
-    model: type[ConfigModel] | None = RunConfig
+    model: type[ConfigModel] | None = root_model
     value: Json = root
     held = Content()
     for part in path:
