@@ -1,0 +1,156 @@
+"""Run folders as data: curves, held-out results, and which runs differ in their seed only. Needs no torch."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from hjepa.config import ConfigError
+from hjepa.log.metrics import Curve, read_metrics
+
+SUCCESS_TAGS = ("held_out/success_mode_2", "held_out/success_mode_1", "held_out/success", "train/success")
+"""A run's learning curve is the first of these that it has."""
+SMOOTHING = 5
+"""Points over which a success curve is averaged before it is compared with a threshold."""
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What could be read of a run folder."""
+
+    name: str
+    group: str
+    """Names the config apart from seed and run folder; runs of a group differ by chance alone."""
+    curves: dict[str, Curve]
+    results: dict[str, dict[str, Any]]
+    """Content of RUN/eval/*.json by file name."""
+    notes: tuple[str, ...]
+    """What could not be read, a line each."""
+
+    def success(self, tags: Sequence[str]) -> Curve | None:
+        """The learning curve: the first of `tags` that there is."""
+        return next((self.curves[tag] for tag in tags if tag in self.curves), None)
+
+
+def read_runs(folders: Sequence[Path]) -> list[RunData]:
+    """Read runs as far as they go, and name their groups. Raises ConfigError where a folder does not exist."""
+    configs: list[dict[str, Any]] = []
+    read = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: no such run folder")
+        notes: list[str] = []
+        configs.append(_config(folder, notes))
+        read.append((_curves(folder, notes), _results(folder, notes), notes))
+    names, groups = _names(folders), group_names(configs, _names(folders))
+    return [
+        RunData(name, group, curves, results, tuple(notes))
+        for name, group, (curves, results, notes) in zip(names, groups, read, strict=True)
+    ]
+
+
+def group_names(configs: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
+    """Name each config by the keys in which the groups differ, such as `levels.1.stride=8`.
+
+    The seed and the run's folder make no difference. A run without config is a group of its own.
+    """
+    flat = [_flatten(_without_chance(config)) for config in configs]
+    keys = sorted({key for one in flat if one for key in one})
+    known = [one for one, config in zip(flat, configs, strict=True) if config]
+    differing = [key for key in keys if len({repr(one.get(key)) for one in known}) > 1]
+    groups = []
+    for one, config, name in zip(flat, configs, names, strict=True):
+        parts = [f"{key}={one[key]}" for key in differing if key in one]
+        groups.append(name if not config else ", ".join(parts) or "all")
+    return groups
+
+
+def smoothed(curve: Curve) -> Curve:
+    """Mean over the last `SMOOTHING` points."""
+    sums = np.cumsum(np.concatenate([[0.0], curve.values]))
+    ends = np.arange(1, len(curve.values) + 1)
+    begins = np.maximum(ends - SMOOTHING, 0)
+    return Curve(curve.frames, (sums[ends] - sums[begins]) / (ends - begins))
+
+
+def frames_to(curve: Curve, threshold: float) -> int | None:
+    """Frames at which the smoothed curve first reaches the threshold; None where it never does.
+
+    The first points do not count before there are `SMOOTHING` of them, unless the whole curve is shorter.
+    """
+    values = smoothed(curve).values
+    enough = np.arange(1, len(values) + 1) >= min(SMOOTHING, len(values))
+    reached = np.flatnonzero((values >= threshold) & enough)
+    return int(curve.frames[reached[0]]) if len(reached) else None
+
+
+def common_grid(
+    curves: Sequence[Curve], points: int = 100
+) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, "R P"]]:
+    """Smoothed curves of a group on the frames that all of them cover."""
+    first = max(int(curve.frames[0]) for curve in curves)
+    last = min(int(curve.frames[-1]) for curve in curves)
+    grid = np.linspace(first, max(first, last), points)
+    values = [np.interp(grid, curve.frames, smoothed(curve).values) for curve in curves]
+    return grid, np.stack(values)
+
+
+def _curves(folder: Path, notes: list[str]) -> dict[str, Curve]:
+    try:
+        return read_metrics(folder / "metrics.csv")
+    except FileNotFoundError:
+        notes.append(f"{folder.name}: no metrics.csv, so no learning curve")
+        return {}
+
+
+def _config(folder: Path, notes: list[str]) -> dict[str, Any]:
+    try:
+        loaded = YAML(typ="safe", pure=True).load((folder / "config.yaml").read_text())
+    except (FileNotFoundError, YAMLError):
+        notes.append(f"{folder.name}: no readable config.yaml, compared as a group of its own")
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _results(folder: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
+    results = {}
+    for path in sorted((folder / "eval").glob("*.json")):
+        try:
+            content = json.loads(path.read_text())
+            if len(content["seeds"]) != len(content["returns"]):
+                raise ValueError("seeds and returns differ in number")
+            results[path.name] = content
+        except (ValueError, KeyError, TypeError):
+            notes.append(f"{folder.name}: eval/{path.name} is not a result of `hjepa eval`, left out")
+    return results
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    # As short as tells them apart.
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+
+
+def _without_chance(config: dict[str, Any]) -> dict[str, Any]:
+    train = {key: value for key, value in (config.get("train") or {}).items() if key != "seed"}
+    rest = {key: value for key, value in config.items() if key not in ("run", "train")}
+    return {**rest, "train": train}
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        items = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, list):
+        items = [(str(index), item) for index, item in enumerate(value)]
+    else:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in items:
+        flat |= _flatten(item, f"{prefix}.{key}" if prefix else key)
+    return flat

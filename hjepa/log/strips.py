@@ -1,0 +1,132 @@
+"""Episode strips: what the agent saw, its subgoals as the probe decodes them, and where it really was.
+
+One picture a record. The border of a subgoal is coloured by why it was set at this step, and grey while it is
+kept. On the true grid, a ring is where the probe places a level's subgoal and dots are where level 0 plans to
+go; they are drawn only where the probe has been right to within `TRUSTED` cells.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from hjepa.envs.make import make_env
+from hjepa.log.draw import (
+    Color,
+    Picture,
+    draw_guess,
+    draw_view,
+    frame,
+    label,
+    mark,
+    pad,
+    plain,
+    row_of,
+)
+from hjepa.log.pose import to_grid
+from hjepa.log.probe import Probe
+from hjepa.log.trace import Trace
+from hjepa.types import REPLAN_REASONS
+
+TRUSTED = 2.0
+"""Cells of mean position error up to which the probe's positions are drawn."""
+REASON_COLORS: dict[str, Color] = {
+    "kept": (70, 70, 78),
+    "first": (240, 240, 240),
+    "deadline": (240, 160, 40),
+    "reached": (60, 200, 90),
+    "surprise": (230, 60, 60),
+    "injected": (180, 90, 230),
+}
+LEVEL_COLORS: tuple[Color, ...] = ((90, 180, 255), (255, 200, 60), (230, 110, 220), (130, 230, 130))
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The true course of an episode."""
+
+    grids: tuple[Picture, ...]
+    """The whole grid at each record."""
+    start: tuple[int, int, int]
+    """Column, row and direction of the agent in the first record."""
+
+
+def replay(trace: Trace, tile: int) -> Replay:
+    """Play an episode's actions again in an environment made for drawing."""
+    env = make_env(trace.env_id)
+    try:
+        env.reset(seed=trace.seed)
+        world: Any = env.unwrapped
+        start = (int(world.agent_pos[0]), int(world.agent_pos[1]), int(world.agent_dir))
+        grids = [world.get_frame(highlight=True, tile_size=tile)]
+        for action in trace.action[:-1].tolist():
+            env.step(action)
+            grids.append(world.get_frame(highlight=True, tile_size=tile))
+    finally:
+        env.close()
+    return Replay(tuple(grids), start)
+
+
+def episode_strip(
+    trace: Trace, probe: Probe | None, tile: int = 16, records: Sequence[int] | None = None
+) -> UInt8[np.ndarray, "T H W 3"]:
+    """Pictures of the given records (None: all): view, each level's subgoal, true grid."""
+    course = replay(trace, tile)
+    steps = range(trace.length + 1) if records is None else records
+    pictures = [_picture(trace, probe, course, step, tile) for step in steps]
+    height = max(picture.shape[0] for picture in pictures)
+    width = max(picture.shape[1] for picture in pictures)
+    return np.stack([pad(picture, height, width) for picture in pictures])
+
+
+def reason_of(trace: Trace, level: int, step: int) -> str:
+    """Why the level's subgoal was set at this step; `kept` where it was not."""
+    return REPLAN_REASONS[int(trace.levels[level].reason[step])]
+
+
+def _picture(trace: Trace, probe: Probe | None, course: Replay, step: int, tile: int) -> Picture:
+    seen = frame(draw_view(trace.record.image[step].numpy(), tile), REASON_COLORS["kept"])
+    parts = [label(seen, f"seen, step {step}")]
+    lower = [level for level in range(len(trace.levels)) if bool(trace.levels[level].subgoal.active.any())]
+    parts += [_subgoal(trace, probe, level, step, tile) for level in lower]
+    grid = _marked(trace, probe, course, lower, step, tile)
+    parts.append(label(frame(grid, REASON_COLORS["kept"]), "true grid"))
+    return row_of(parts)
+
+
+def _subgoal(trace: Trace, probe: Probe | None, level: int, step: int, tile: int) -> Picture:
+    decision, reason = trace.levels[level], reason_of(trace, level, step)
+    columns, rows = trace.record.image.shape[1:3]
+    if not bool(decision.subgoal.active[step]):
+        drawn, text = plain(rows * tile, columns * tile, "no subgoal"), f"level {level}"
+    else:
+        distance, left = float(decision.distance[step]), int(decision.subgoal.remaining[step])
+        text = f"level {level}: {distance:.2f}, {left} left"
+        setter = min(level + 1, len(trace.levels) - 1)
+        if probe is None:
+            drawn = plain(rows * tile, columns * tile, "no probe")
+        else:
+            guess = probe.decode(setter, decision.subgoal.latent[step])
+            drawn = draw_guess(guess.view.numpy(), guess.confidence.numpy(), tile)
+    return label(frame(drawn, REASON_COLORS[reason]), text)
+
+
+def _marked(
+    trace: Trace, probe: Probe | None, course: Replay, lower: Sequence[int], step: int, tile: int
+) -> Picture:
+    grid = course.grids[step]
+    if probe is None:
+        return grid
+    plan = trace.levels[0].states[step]
+    if probe.position_error(0) <= TRUSTED and bool(plan.isfinite().all()):
+        for forward, right in probe.position(0, plan).tolist():
+            grid = mark(grid, *to_grid(course.start, (forward, right)), tile, LEVEL_COLORS[0], filled=True)
+    for level in lower:
+        subgoal, setter = trace.levels[level].subgoal, min(level + 1, len(trace.levels) - 1)
+        if bool(subgoal.active[step]) and probe.position_error(setter) <= TRUSTED:
+            forward, right = probe.position(setter, subgoal.latent[step]).tolist()
+            color = LEVEL_COLORS[(level + 1) % len(LEVEL_COLORS)]
+            grid = mark(grid, *to_grid(course.start, (forward, right)), tile, color)
+    return grid
