@@ -41,7 +41,7 @@ def path_energy(
 
 # ------------------------------------------------------------------------------------------------ observation codes
 def observation_code(image: UInt8[Tensor, "*B W V 3"]) -> Int[Tensor, "*B"]:
-    """Non-negative 60-bit code of a view: equal views have equal codes, others practically never.
+    """Non-negative 60-bit code of a view: equal for equal views, and practically never for others.
 
     The low 56 bits are a multiplicative hash with fixed odd multipliers; the 4 bits above them are the
     number of the object ahead of the agent (`object_ahead`). The same on every device and in every run.
@@ -60,7 +60,7 @@ def object_ahead(code: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
 
 
 def _ahead(image: UInt8[Tensor, "*B W V 3"]) -> UInt8[Tensor, "*B"]:
-    """Object number of the cell ahead; the agent is in the last row, middle column, facing row 0."""
+    """Object in the cell ahead: the agent is in the last row, middle column, facing row 0."""
     return image[..., image.shape[-3] // 2, max(image.shape[-2] - 2, 0), 0].clamp(max=15)
 
 

@@ -16,12 +16,10 @@ from tests.test_drive import SPEC, ExactMemory, memory_of, signals
 KINDS = (TaskDrive, GuardrailDrive, EllipticalDrive, GuardrailDrive)
 
 
-def make(kinds=KINDS, **config):
+def make(kinds=KINDS, floors=None):
     configs = tuple(kind.Config() for kind in kinds)
     drives = [kind(one, SPEC) for kind, one in zip(kinds, configs, strict=True)]
-    return DrivesCost(
-        DrivesCost.Config.model_construct(drives=configs, **({"floors": {}} | config)), SPEC, drives
-    )
+    return DrivesCost(DrivesCost.Config(drives=configs, floors=floors or {}), SPEC, drives)
 
 
 def digest(module):

@@ -66,8 +66,9 @@ def optimum():
 def train(module, make, updates=400, rate=0.05):
     target = deepcopy(module).requires_grad_(False)
     optimiser = torch.optim.AdamW(module.parameters(), lr=3e-3, weight_decay=0)
-    for _ in range(updates):
-        loss, info = module.loss(make(), target)
+    batches = [make() for _ in range(32)]
+    for update in range(updates):
+        loss, info = module.loss(batches[update % 32], target)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -66,6 +66,7 @@ class GoalCritic(Critic):
         later, steps = self._later(batch)
         own_goal = torch.take_along_dim(batch.target_states, later[..., None], 1)
         own_target = 1 - self.gamma ** steps.to(batch.states.dtype)
+        own_target = own_target * (batch.target_states != own_goal).any(-1)
         own_logit = self._logit(batch.states, own_goal, batch.tokens)
         own = F.binary_cross_entropy_with_logits(own_logit, own_target)
         goal = self._anywhere(batch.target_states)
