@@ -93,7 +93,7 @@ class KeyValue(EpisodeLog):
         self, slots: _Slots, query: Float[Tensor, "B D"]
     ) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
         """Weights c and cosine similarities to the keys."""
-        similarity = (slots.slot_keys @ F.normalize(query, dim=-1).unsqueeze(-1)).squeeze(-1)
+        similarity = (F.normalize(query, dim=-1).unsqueeze(1) @ slots.slot_keys.transpose(1, 2)).squeeze(1)
         return recall_weights(similarity, slots.slot_age >= 0, self.acceptance, self.sharpness), similarity
 
 

@@ -37,7 +37,7 @@ class Window(EpisodeLog):
 
     def read(self, contents: MemoryState, query: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         # As a matrix product: `F.cosine_similarity` would first write out the whole products.
-        products = (contents.keys @ F.normalize(query, dim=-1).unsqueeze(-1)).squeeze(-1)
+        products = (F.normalize(query, dim=-1).unsqueeze(1) @ contents.keys.transpose(1, 2)).squeeze(1)
         similarity = products / contents.keys.norm(dim=-1).clamp_min(1e-8)
         weights = recall_weights(similarity, contents.time >= 0, self.acceptance, self.sharpness)
         return (weights.unsqueeze(1) @ contents.values).squeeze(1)

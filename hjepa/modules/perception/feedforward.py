@@ -21,7 +21,7 @@ class Feedforward(Perception):
         kind: Literal["feedforward"] = "feedforward"
         cell_width: int = Field(16, gt=0)
         """Width of a cell's embedding."""
-        hidden: int = Field(256, gt=0)
+        hidden: int = Field(128, gt=0)
         """Width of the encoder's hidden layers."""
         layers: int = Field(1, ge=0)
         """Hidden layers after the first."""
