@@ -247,6 +247,12 @@ class Critic(Module):
     ) -> Float[Tensor, "*B"]:
         """Energy-to-go, in units of energy. A critic that has no use for the goal ignores it."""
 
+    def choices(
+        self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]
+    ) -> Float[Tensor, "*B A"] | None:
+        """Energy-to-go after each of the level's choices, from a critic that tells them apart; else None."""
+        return None
+
     @abstractmethod
     def loss(self, batch: CriticBatch, target: "Critic") -> Loss:
         """Loss on triples read from the store; `target` is the moving average of this critic."""
@@ -342,6 +348,10 @@ class Node(TensorStruct):
     """Energy so far, discounted."""
     log_discount: Float[Tensor, "B N S"]
     """Log of discount times probability that the episode goes on."""
+    estimates: Float[Tensor, "B N S"] | None = None
+    """Sum over the steps taken of what the critic said there of the whole plan's energy; None without such a critic."""
+    depth: int = 0
+    """Steps taken."""
 
 
 class PlanningProblem(ABC):

@@ -66,7 +66,9 @@ def spread(tokens: Float[Tensor, "B K C"], like: Float[Tensor, "B *N D"]) -> Flo
 class LatentProblem(PlanningProblem):
     """Sum over t of gamma^t IC(s_t), plus gamma^T TC(s_T), plus the subgoal's distance at the end (docs: ambiguity 1).
 
-    Guardrails and drives are evaluated on every predicted step through the world model's energy readout.
+    A critic that tells choices apart also values the plan at every depth before the end, TC(s_t, a_t) in place of what
+    follows; the plan's energy is then the mean over depths, which errs less than the deepest estimate alone (model-based
+    value expansion, Feinberg et al. 2018, averaged as in STEVE, Buckman et al. 2018, with equal weights). Guardrails and drives are evaluated on every predicted step through the world model's energy readout.
     """
 
     def __init__(
@@ -96,11 +98,12 @@ class LatentProblem(PlanningProblem):
             torch.tensor(world_model.spec.discount, device=state.device)
         )
         self._goal, self._has_goal = goal, has_goal
+        self._by_choice = critic.choices(state[:1], task.tokens[:1]) is not None
 
     def root(self) -> Node:
         state = self._state[:, None, None].expand(-1, 1, self._samples, -1)
         zero = state.new_zeros(state.shape[:-1])
-        return Node(state, zero, zero)
+        return Node(state, zero, zero, zero if self._by_choice else None)
 
     def support(self, node: Node) -> Float[Tensor, "B N A"]:
         """Log prior under the data; choices below the threshold (relative to the likeliest) are shut out (F1)."""
@@ -121,16 +124,34 @@ class LatentProblem(PlanningProblem):
             prediction.state,
             node.energy + node.log_discount.exp() * intrinsic,
             node.log_discount + self._log_discount + prediction.log_continue,
+            self._estimate(node, weights),
+            node.depth + 1,
         )
 
     def score(self, node: Node) -> Float[Tensor, "B N"]:
-        lead = node.state.shape[:-1]
+        discount = node.log_discount.exp()
+        energy = node.energy + discount * self._weigh(self._value(node.state))
+        if node.estimates is not None:
+            energy = (node.estimates + energy) / (node.depth + 1)
+        return self._risk(energy + discount * self._term.energy(node.state))
+
+    def _estimate(self, node: Node, weights: Float[Tensor, "B N A"]) -> Float[Tensor, "B N S"] | None:
+        """Add what the critic says of the plan before this step is predicted: the estimate of `depth` steps' expansion."""
+        if node.estimates is None:
+            return None
+        choices = self._critic.choices(node.state, spread(self._task.tokens, node.state))
+        assert choices is not None
+        value = self._weigh((choices * weights[:, :, None]).sum(-1))
+        return node.estimates + node.energy + node.log_discount.exp() * value
+
+    def _value(self, state: Float[Tensor, "B N S D"]) -> Float[Tensor, "B N S"]:
+        lead = state.shape[:-1]
         goal = self._goal[:, None, None].expand(*lead, -1)
         has_goal = self._has_goal[:, None, None].expand(lead)
-        value = self._critic(node.state, goal, has_goal, spread(self._task.tokens, node.state))
-        value = value * self._task.critic_weights[:, self._level, None, None]
-        to_go = node.log_discount.exp() * (value + self._term.energy(node.state))
-        return self._risk(node.energy + to_go)
+        return self._critic(state, goal, has_goal, spread(self._task.tokens, state))
+
+    def _weigh(self, value: Float[Tensor, "B N S"]) -> Float[Tensor, "B N S"]:
+        return value * self._task.critic_weights[:, self._level, None, None]
 
     def _draw(self, state: Float[Tensor, "B N S D"]) -> Float[Tensor, "B N S Z"]:
         """One draw of z for each sample; the mode alone where there is one sample."""

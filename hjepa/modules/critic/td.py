@@ -93,6 +93,11 @@ class TemporalDifferenceCritic(Critic):
     ) -> Float[Tensor, "*B"]:
         return self.action_values(state, tokens).amin(-1)
 
+    def choices(
+        self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]
+    ) -> Float[Tensor, "*B A"] | None:
+        return self.action_values(state, tokens) if self.has_actions else None
+
     def action_values(
         self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]
     ) -> Float[Tensor, "*B A"]:
