@@ -3,6 +3,7 @@
 from typing import Annotated, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ class Mission(Configurator):
         self.words = nn.Embedding(MISSION_VOCABULARY, config.width)
         self.positions = nn.Parameter(torch.randn(MISSION_WORDS, config.width) * 0.1)
         # A word and its neighbours together: "red ball" and "ball ... red" differ.
-        self.phrases = nn.Conv1d(config.width, config.width, 3, padding=1)
+        self.phrases = nn.Linear(3 * config.width, config.width)
         self.queries = nn.Linear(config.width, config.tokens)
         self.project = nn.Sequential(
             nn.Linear(config.width, config.token_dim), nn.LayerNorm(config.token_dim)
@@ -74,7 +75,8 @@ class Mission(Configurator):
         """Each token is an attention-weighted mean over the words that are there."""
         present = mission != 0
         embedded = (self.words(mission) + self.positions[: mission.shape[1]]) * present.unsqueeze(-1)
-        phrases = torch.nn.functional.silu(self.phrases(embedded.transpose(1, 2))).transpose(1, 2)
+        padded = F.pad(embedded, (0, 0, 1, 1))
+        phrases = F.silu(self.phrases(torch.cat([padded[:, :-2], embedded, padded[:, 2:]], -1)))
         # -1e9 and not -inf: an empty mission then pools over padding instead of giving nan.
         scores = self.queries(phrases).masked_fill(~present.unsqueeze(-1), -1e9)
         return self.project(scores.softmax(1).transpose(1, 2) @ phrases)
