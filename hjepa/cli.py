@@ -72,13 +72,12 @@ def evaluate(arguments: argparse.Namespace) -> int:
         check_env(arguments.env)
     from hjepa.eval.command import evaluate as play
 
-    mode = "auto" if arguments.mode == "auto" else int(arguments.mode)
     return play(
         arguments.run,
         arguments.env,
         arguments.episodes,
         arguments.seed,
-        mode,
+        arguments.mode,
         arguments.levels,
         arguments.json,
     )
@@ -149,6 +148,11 @@ def sweep(arguments: argparse.Namespace) -> int:
     return run_all(arguments.file)
 
 
+def mode(text: str) -> int | str:
+    """An acting mode from the command line."""
+    return int(text) if text in ("1", "2") else text
+
+
 def existing(path: Path, inside: str = "") -> None:
     """ConfigError unless the path, and the file inside it, is there."""
     if not (path / inside).exists():
@@ -173,7 +177,7 @@ def make_parser() -> Parser:
     command.add_argument("--env", metavar="ID", help="another environment than the run's")
     play_arguments(command, episodes=100)
     command.add_argument(
-        "--mode", choices=("1", "2", "auto"), default="2", help="1 reacts, 2 plans (default %(default)s)"
+        "--mode", choices=(1, 2, "auto"), type=mode, default=2, help="1 reacts, 2 plans (default %(default)s)"
     )
     command.add_argument("--levels", type=int, help="act with the lowest levels only")
     command.add_argument("--json", action="store_true", help="one JSON object as the last line")

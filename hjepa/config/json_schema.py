@@ -1,7 +1,9 @@
 """The JSON schema of a config file, for editors."""
 
 import json
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 from hjepa.config import registry
 from hjepa.config.core import ConfigModel
@@ -37,6 +39,12 @@ def schema() -> Schema:
     }
 
 
+class Generator(GenerateJsonSchema):
+    """Leaves the default of a list of slots out without a warning; JSON has no way to say it."""
+
+    ignored_warning_kinds: ClassVar[set[JsonSchemaWarningKind]] = {"non-serializable-default"}
+
+
 PLUGIN: Schema = {
     "type": "object",
     "properties": {"kind": {"type": "string", "pattern": r"\.py:\w+$"}},
@@ -54,7 +62,7 @@ def _kind(slot: str, kind: str, definitions: Schema) -> Schema:
 
 def _model(model: type[ConfigModel], definitions: Schema) -> Schema:
     """A model's schema; the sections it refers to go to `definitions`."""
-    found = _link(model.model_json_schema())
+    found = _link(model.model_json_schema(schema_generator=Generator))
     definitions.update(found.pop("$defs", {}))
     found.pop("title", None)
     return found

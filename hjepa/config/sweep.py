@@ -38,7 +38,7 @@ class Run(ConfigModel):
 
 
 def sweep(path: Path) -> int:
-    """Do every run that is not done yet; 0 when all are. ConfigError for a mistake in any, before the first."""
+    """Do every run that is not done yet; 0 when all are. ConfigError, before the first, for any mistake."""
     spec = read_sweep(path)
     base = path.parent / spec.config
     runs = [(run, load(base, run.overrides)) for run in combinations(spec)]

@@ -49,7 +49,7 @@ def _content(annotation: Any, metadata: tuple[Any, ...]) -> Content:
         return _content(arguments[0], tuple(arguments[1:]))
     if origin is tuple:
         item = _content(arguments[0], ())
-        return Content(item.model, item.slot, many=True)
+        return Content(item.model, item.slot, many=item != Content())
     if origin in (Union, UnionType):
         return _content(next(part for part in arguments if part is not type(None)), ())
     if isinstance(annotation, type) and issubclass(annotation, ConfigModel):
