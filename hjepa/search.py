@@ -1,6 +1,6 @@
 """What the planners share: priors, expansion, rollouts of candidates, and the plans they come to.
 
-A choice with prior -inf is out of the data's support and is never taken, at any depth (in-support search, anchors F1).
+A choice with prior -inf is out of the data's support and is never taken, at any depth.
 Where the prior shuts out every choice of a state it says nothing, and all choices count as equally likely.
 """
 
@@ -35,7 +35,7 @@ class Rollout(TensorStruct):
     evaluations: Int[Tensor, ""]
 
 
-# ------------------------------------------------------------------------------------------------ single steps
+# ----------------------------------------------------------------------------------------- single steps
 @torch.no_grad()
 def normalised_prior(problem: PlanningProblem, node: Node) -> Float[Tensor, "B N A"]:
     """Log prior of each choice, summing to one over those in support; uniform where the support is empty.
@@ -71,7 +71,7 @@ def gather(node: Node, index: Int[Tensor, "B M"]) -> Node:
     return node.map(lambda tensor: take(tensor, index))
 
 
-# ------------------------------------------------------------------------------------------------ rollouts
+# ----------------------------------------------------------------------------------------- rollouts
 def roll_out(problem: PlanningProblem, candidates: int, choose: Choose) -> Rollout:
     """Follow `candidates` plans a row to the horizon, all of them in one batched step at a time (R11)."""
     node, actions, states, priors = problem.root(), [], [], []
@@ -93,10 +93,8 @@ def roll_out(problem: PlanningProblem, candidates: int, choose: Choose) -> Rollo
     )
 
 
-def sample(
-    problem: PlanningProblem, logits: Float[Tensor, "B N H A"], prior_weight: float = 0.0
-) -> Rollout:
-    """Draw N plans from independent in-support choices: softmax(logits[step] + prior_weight * log prior), by Gumbel's trick."""
+def sample(problem: PlanningProblem, logits: Float[Tensor, "B N H A"], prior_weight: float = 0.0) -> Rollout:
+    """Draw N plans, choice by choice from softmax(logits[step] + prior_weight * log prior) in the support."""
 
     def choose(step: int, log_prior: Float[Tensor, "B N A"]) -> Float[Tensor, "B N A"]:
         weighted = logits[:, :, step] + prior_weight * log_prior.masked_fill(log_prior.isneginf(), 0.0)
@@ -113,7 +111,7 @@ def gumbel(like: Tensor) -> Tensor:
 def initial_logits(
     problem: PlanningProblem, warm_start: Float[Tensor, "B H A"] | None, floor: float
 ) -> Float[Tensor, "B H A"]:
-    """Log of the first search distribution: uniform, or the warm start mixed with a uniform share of `floor`."""
+    """Logits of the first search distribution: uniform, or the warm start with a uniform share of `floor`."""
     if warm_start is None:
         return torch.zeros(problem.batch, problem.horizon, problem.num_actions, device=problem.device)
     return smoothed(warm_start.softmax(-1), floor).log()
@@ -129,8 +127,8 @@ def seeds(
 ) -> Float[Tensor, "B N H A"]:
     """Logits to add to those of the first population, so that no first choice stays untried.
 
-    Candidate a < A begins with choice a, and candidate A follows the warm start's likeliest choices. The rest is free.
-    N is `candidates`, or more where these would not fit.
+    Candidate a < A begins with choice a, and candidate A takes the warm start's likeliest choices; the rest
+    is free. N is `candidates`, or more where these would not fit.
     """
     choices, horizon = problem.num_actions, problem.horizon
     count = max(candidates, choices + (warm_start is not None))
@@ -141,7 +139,7 @@ def seeds(
     return forced
 
 
-# ------------------------------------------------------------------------------------------------ plans
+# ----------------------------------------------------------------------------------------- plans
 def evaluated(problem: PlanningProblem, count: int) -> Int[Tensor, ""]:
     """`count` predictor evaluations in each row, summed over the rows."""
     return torch.full((), problem.batch * count, dtype=torch.int64, device=problem.device)
@@ -168,7 +166,7 @@ def best(rollout: Rollout, num_actions: int) -> Plan:
 
 
 def better(old: Plan, new: Plan) -> Plan:
-    """The better of two plans in each row (the old one when equal), with what both searches learnt and spent."""
+    """The better of two plans in each row (the old one when equal), with what both found and spent."""
     wins = new.energy < old.energy
     return Plan(
         torch.where(wins[:, None], new.actions, old.actions),

@@ -13,7 +13,7 @@ from hjepa.types import Plan, TensorStruct
 
 INFINITY = float("inf")
 Trail = list[tuple[Tensor | None, Tensor]]
-"""Of each step: indices [B, K] of the partial plans that were kept (None: all), and the children's states [B, N, S, D]."""
+"""For each step: indices [B, K] of the plans kept (None: all), and the children's states [B, N, S, D]."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Frontier(TensorStruct):
 def tree_search(problem: PlanningProblem, width: int, warm_start: Float[Tensor, "B H A"] | None) -> Plan:
     """Expand every choice of every partial plan, keeping the `width` of lowest energy before each expansion.
 
-    The best partial plan of each first choice is kept in any case, so that `first_energies` has a complete plan for
-    every choice in support; so is the warm start's own plan, and the result is never worse than that.
+    The best partial plan of each first choice is kept in any case, so that `first_energies` has a complete
+    plan for every choice in support; so is the warm start's own plan, and the result is never worse than that.
     """
     width = max(width, problem.num_actions + (warm_start is not None))
     frontier, trail, nodes = _root(problem, warm_start is not None), Trail(), 0

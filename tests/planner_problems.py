@@ -1,6 +1,7 @@
 """Planning problems with a known answer for the planners' tests: a table, and a small network."""
 
 import itertools
+import statistics
 
 import torch
 
@@ -29,12 +30,14 @@ def level_spec(num_actions=7, horizon=3, index=0, dim=16, upper_dim=16, token_di
 
 
 class TabularProblem(PlanningProblem):
-    """Random deterministic tables, one for each row and each of S scenarios; states are one-hot (or mixtures of them).
+    """Random deterministic tables, one for each row and scenario; states are one-hot (or mixtures of them).
 
     Scores are the mean over scenarios plus `risk` times their standard deviation.
     """
 
-    def __init__(self, batch=8, num_actions=7, horizon=3, states=9, samples=1, risk=0.0, forbidden=0.0, scale=1.0):
+    def __init__(
+        self, batch=8, num_actions=7, horizon=3, states=9, samples=1, risk=0.0, forbidden=0.0, scale=1.0
+    ):
         self.batch, self.num_actions, self.horizon = batch, num_actions, horizon
         self.device, self.samples, self.risk = torch.device("cpu"), samples, risk
         self.next = torch.randint(states, (batch, samples, states, num_actions))
@@ -43,6 +46,9 @@ class TabularProblem(PlanningProblem):
         self.final = scale * torch.rand(batch, samples, states)
         self.log_prior = torch.randn(batch, states, num_actions)
         self.log_prior[torch.rand(batch, states, num_actions) < forbidden] = float("-inf")
+        self.tables = [
+            table.tolist() for table in (self.log_prior.isfinite(), self.cost, self.next, self.final)
+        ]
         self.calls, self.evaluations = 0, 0
 
     def root(self):
@@ -68,18 +74,18 @@ class TabularProblem(PlanningProblem):
 
     def energy_of(self, row, actions):
         """Energy of a plan read off the tables, or None where it leaves the support."""
+        allowed, cost, following, final = (table[row] for table in self.tables)
         totals = []
         for sample in range(self.samples):
             state, total = 0, 0.0
             for action in actions:
-                allowed = self.log_prior[row, state].isfinite()
-                if sample == 0 and allowed.any() and not allowed[action]:
+                if sample == 0 and any(allowed[state]) and not allowed[state][action]:
                     return None
-                total += self.cost[row, sample, state, action].item()
-                state = self.next[row, sample, state, action].item()
-            totals.append(total + self.final[row, sample, state].item())
-        totals = torch.tensor(totals)
-        return (totals.mean() + (self.risk * totals.std() if self.samples > 1 else 0.0)).item()
+                total += cost[sample][state][action]
+                state = following[sample][state][action]
+            totals.append(total + final[sample][state])
+        spread = statistics.stdev(totals) if self.samples > 1 else 0.0
+        return statistics.fmean(totals) + self.risk * spread
 
     def brute_force(self):
         """Lowest energy by first choice [B, A], by enumeration."""

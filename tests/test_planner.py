@@ -19,7 +19,7 @@ AMPLE = {
     "beam": (BeamPlanner, {"width": 64}),
     "cem": (CrossEntropyPlanner, {"population": 400, "iterations": 8}),
     "mppi": (PathIntegralPlanner, {"population": 400, "iterations": 8}),
-    "gradient": (GradientPlanner, {"restarts": 96, "iterations": 30}),
+    "gradient": (GradientPlanner, {"restarts": 96, "iterations": 30, "noise": 1.0}),
     "mcts": (TreeSearchPlanner, {"simulations": 60}),
     "shooting": (ShootingPlanner, {"candidates": 6000, "prior_weight": 0.0}),
 }
@@ -179,7 +179,9 @@ def test_same_seed_same_plan(kind):
 def test_beam_is_exact_when_it_is_wide_enough_and_better_when_wider():
     problem = TabularProblem(32, 5, 5)
     exact = make(AMPLE, "exhaustive", problem).plan(problem, None)
-    energies = [make(SMALL, "beam", problem, width=width).plan(problem, None).energy for width in (5, 25, 625)]
+    energies = [
+        make(SMALL, "beam", problem, width=width).plan(problem, None).energy for width in (5, 25, 625)
+    ]
     assert energies[0].mean() >= energies[1].mean() >= energies[2].mean()
     torch.testing.assert_close(energies[2], exact.energy)
 

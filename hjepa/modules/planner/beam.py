@@ -16,7 +16,7 @@ from hjepa.types import LevelSpec, Plan
 class BeamPlanner(Planner):
     """Keeps the `width` partial plans of lowest energy, the critic judging where they have come to.
 
-    The best of each first choice and the warm start's own plan are always among them (R38: never worse than it).
+    The best of each first choice and the warm start's own plan are always among them.
     """
 
     class Config(ModuleConfig):

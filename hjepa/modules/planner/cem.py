@@ -15,9 +15,9 @@ from hjepa.types import LevelSpec, Plan
 
 
 class CrossEntropyPlanner(Planner):
-    """Refits an independent categorical distribution a step to the elites of each population (Rubinstein 1999).
+    """Refits one categorical distribution a step to the elites of each population (Rubinstein 1999).
 
-    Choices are drawn within the support of the states that a candidate meets. The best plan ever drawn is returned.
+    Choices are drawn in the support of the states that a candidate meets; the best plan drawn is returned.
     """
 
     class Config(ModuleConfig):

@@ -16,8 +16,8 @@ from hjepa.types import LevelSpec, Plan
 class ExhaustivePlanner(Planner):
     """Tree of all A^H plans, level by level, sharing prefixes: exact while A^H is at most `limit`.
 
-    Beyond, the partial plans of lowest energy are kept (a beam), so that the work stays bounded. Where all plans
-    fit, a warm start changes nothing; beyond, its own plan is among those kept.
+    Beyond, the partial plans of lowest energy are kept (a beam), so that the work stays bounded. Where all
+    plans fit, a warm start changes nothing; beyond, its own plan is among those kept.
     """
 
     class Config(ModuleConfig):

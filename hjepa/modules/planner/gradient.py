@@ -15,11 +15,11 @@ from hjepa.types import LevelSpec, Plan
 
 
 class GradientPlanner(Planner):
-    """Descends the energy in the logits of the choices, as L22 section 3.1.2 and 4.2 propose for continuous actions.
+    """Descends the energy in the logits of the choices (L22 section 3.1.2, there for continuous actions).
 
-    Choices are straight-through Gumbel-softmax samples (Jang et al. 2017), so that every energy is that of a real
-    plan; the best plan met is returned. Adam (Kingma and Ba 2015) makes the steps independent of the energy's scale.
-    Gradients reach the logits only. It does not work under `torch.inference_mode`.
+    Choices are straight-through Gumbel-softmax samples (Jang et al. 2017), so that every energy is that of a
+    real plan; the best plan met is returned. Adam (Kingma and Ba 2015) makes the steps independent of the
+    energy's scale. Gradients reach the logits only. It does not work under `torch.inference_mode`.
     """
 
     class Config(ModuleConfig):

@@ -16,8 +16,8 @@ from hjepa.types import LevelSpec, Plan, TensorStruct
 
 
 @dataclass(frozen=True)
-class Tree(TensorStruct):
-    """X nodes a row, numbered in the order of their expansion (0 is the root); tensors are updated in place."""
+class _Tree(TensorStruct):
+    """X nodes a row, numbered in the order of their expansion (0 is the root), updated in place."""
 
     child: Int[Tensor, "B X A"]
     """Node that a choice leads to, -1 where it is not in the tree."""
@@ -34,7 +34,7 @@ class Tree(TensorStruct):
 
 
 @dataclass(frozen=True)
-class Path:
+class _Path:
     """The way from the root to the node that is being expanded, at most H - 1 choices long."""
 
     nodes: list[Tensor]
@@ -45,11 +45,12 @@ class Path:
 
 
 class TreeSearchPlanner(Planner):
-    """PUCT (Silver et al. 2018) over choice sequences, with energies scaled to [0, 1] by those met (MuZero, 2020).
+    """PUCT (Silver et al. 2018) over choice sequences, energies scaled to [0, 1] by those met (MuZero, 2020).
 
-    Each simulation expands one node a row by all of its choices at once: one complete plan through each, drawn from
-    prior and warm start beyond the tree. Plans start from the root every time (open loop), so that samples of z are
-    drawn anew. Sequences that were tried to the end are closed: with enough simulations the search is exhaustive.
+    Each simulation expands one node a row by all of its choices at once: one complete plan through each,
+    drawn from prior and warm start beyond the tree. Plans start from the root every time (open loop), so that
+    samples of z are drawn anew. Sequences that were tried to the end are closed: with enough simulations the
+    search is exhaustive.
     """
 
     class Config(ModuleConfig):
@@ -62,7 +63,7 @@ class TreeSearchPlanner(Planner):
         exploration: float = Field(1.25, ge=0)
         """c of PUCT: weight of the prior and of rarely tried choices."""
         backup: Literal["min", "mean"] = "min"
-        """What a choice is worth: the lowest energy of the plans that took it, or their mean (noisy energies)."""
+        """A choice is worth the lowest energy of the plans that took it, or (noisy energies) their mean."""
         smoothing: float = Field(0.1, gt=0, le=1)
         """Uniform share in a warm start."""
 
@@ -90,8 +91,8 @@ class TreeSearchPlanner(Planner):
         assert plan is not None  # there is at least one simulation
         return plan
 
-    def _select(self, tree: Tree, fresh: int, horizon: int) -> Path:
-        """Descend by PUCT until a choice leaves the tree, and hang node `fresh` there (the root is the first)."""
+    def _select(self, tree: _Tree, fresh: int, horizon: int) -> _Path:
+        """Descend by PUCT until a choice leaves the tree, and hang node `fresh` there (first: the root)."""
         rows = torch.arange(len(tree.child), device=tree.child.device)
         node = torch.zeros_like(rows)
         nodes, actions, length = [node], [], torch.zeros_like(rows)
@@ -107,13 +108,14 @@ class TreeSearchPlanner(Planner):
             node = torch.where(going, child, node)
             nodes.append(node)
             going = going & ~leaves
-        return Path(nodes, actions, length)
+        return _Path(nodes, actions, length)
 
-    def _upper_bounds(self, tree: Tree, node: Int[Tensor, " B"]) -> Float[Tensor, "B A"]:
+    def _upper_bounds(self, tree: _Tree, node: Int[Tensor, " B"]) -> Float[Tensor, "B A"]:
         """PUCT score of each choice, -inf where it is out of support or closed."""
         rows = torch.arange(len(node), device=node.device)
         visits, log_prior = tree.visits[rows, node], tree.log_prior[rows, node]
-        energy = tree.lowest[rows, node] if self.backup == "min" else tree.total[rows, node] / visits.clamp_min(1)
+        mean = tree.total[rows, node] / visits.clamp_min(1)
+        energy = tree.lowest[rows, node] if self.backup == "min" else mean
         span = (tree.upper - tree.lower).clamp_min(torch.finfo(energy.dtype).tiny)
         quality = ((tree.upper[:, None] - energy) / span[:, None]).clamp(0, 1)
         bonus = log_prior.exp() * visits.sum(-1, keepdim=True).sqrt() / (1 + visits)
@@ -121,10 +123,10 @@ class TreeSearchPlanner(Planner):
         return score.masked_fill(log_prior.isneginf() | tree.closed[rows, node], float("-inf"))
 
 
-def _empty(problem: PlanningProblem, nodes: int) -> Tree:
+def _empty(problem: PlanningProblem, nodes: int) -> _Tree:
     shape, device = (problem.batch, nodes, problem.num_actions), problem.device
     infinity = torch.full(shape, float("inf"), device=device)
-    return Tree(
+    return _Tree(
         child=torch.full(shape, -1, dtype=torch.int64, device=device),
         log_prior=-infinity,
         visits=torch.zeros(shape, device=device),
@@ -136,7 +138,7 @@ def _empty(problem: PlanningProblem, nodes: int) -> Tree:
     )
 
 
-def _forced(path: Path, problem: PlanningProblem) -> Float[Tensor, "B A H A"]:
+def _forced(path: _Path, problem: PlanningProblem) -> Float[Tensor, "B A H A"]:
     """Logits that lead candidate a along the path, and then to choice a."""
     choices, horizon = problem.num_actions, problem.horizon
     beyond = torch.full_like(path.length, -1)
@@ -147,7 +149,7 @@ def _forced(path: Path, problem: PlanningProblem) -> Float[Tensor, "B A H A"]:
     return FORCED * (along + end)
 
 
-def _expand(tree: Tree, path: Path, rollout: Rollout, default: Float[Tensor, "B H A"]) -> None:
+def _expand(tree: _Tree, path: _Path, rollout: Rollout, default: Float[Tensor, "B H A"]) -> None:
     """Write the choices of the path's last node: their prior, and what the plans through them came to."""
     node, length = path.nodes[-1], path.length
     rows = torch.arange(len(node), device=node.device)
@@ -164,7 +166,7 @@ def _expand(tree: Tree, path: Path, rollout: Rollout, default: Float[Tensor, "B 
     torch.maximum(tree.upper, rollout.energy.amax(1), out=tree.upper)
 
 
-def _back_up(tree: Tree, path: Path, energy: Float[Tensor, "B A"]) -> None:
+def _back_up(tree: _Tree, path: _Path, energy: Float[Tensor, "B A"]) -> None:
     """Add the energies of the new plans to every choice on the path, and close choices that are done with."""
     rows = torch.arange(len(energy), device=energy.device)
     for step in reversed(range(len(path.actions))):

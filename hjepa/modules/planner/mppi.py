@@ -17,8 +17,8 @@ from hjepa.types import LevelSpec, Plan
 class PathIntegralPlanner(Planner):
     """Moves a categorical distribution a step toward all candidates, weighed by softmin of their energy.
 
-    MPPI (Williams et al. 2017) with categorical in place of Gaussian noise. Energies are taken relative to their
-    standard deviation in the population, so that the temperature does not depend on their scale.
+    MPPI (Williams et al. 2017) with categorical in place of Gaussian noise. Energies are taken relative to
+    their standard deviation in the population, so that the temperature does not depend on their scale.
     """
 
     class Config(ModuleConfig):
@@ -31,7 +31,7 @@ class PathIntegralPlanner(Planner):
         iterations: int = Field(4, ge=1)
         """Times that a population is drawn."""
         temperature: float = Field(0.3, gt=0)
-        """Energy, in standard deviations of the population, that lowers a candidate's weight by a factor e."""
+        """Excess energy, in standard deviations of the population, that makes a weight e times smaller."""
         rate: float = Field(0.9, gt=0, le=1)
         """How far the distribution moves toward the weighted candidates."""
         smoothing: float = Field(0.1, gt=0, le=1)

@@ -15,12 +15,12 @@ from hjepa.types import Info, LevelSpec, Plan
 
 
 class AmortisedPolicy(Policy):
-    """An MLP on state and subgoal, modulated by the task, distilled from plans (L22 sections 3.1.1 and 3.1.3, Fig. 5).
+    """An MLP on state and subgoal, modulated by the task, distilled from plans (L22 section 3.1.3, Fig. 5).
 
-    The target is softmin(E_a / (temperature * scale)) over the lowest energies E_a of plans that begin with each
-    choice. `scale` is a running mean over rows of their median excess over the best, so the target copies the
-    best choice where the plan told choices apart, is smooth at ties, and does not depend on the unit of energy
-    nor on a few catastrophic choices.
+    The target is softmin(E_a / (temperature * scale)) over the lowest energies E_a of plans that begin with
+    each choice. `scale` is a running mean over rows of their median excess over the best, so the target
+    copies the best choice where the plan told choices apart, is smooth at ties, and does not depend on the
+    unit of energy nor on a few catastrophic choices.
     """
 
     class Config(ModuleConfig):
@@ -33,11 +33,13 @@ class AmortisedPolicy(Policy):
         layers: int = Field(2, ge=1, le=8)
         """Hidden layers."""
         temperature: float = Field(0.1, gt=0)
-        """Excess energy that makes a choice e times less likely, as a share of the typical (median) excess."""
+        """Excess energy that makes a choice e times less likely, in units of the typical (median) excess."""
         subgoal_weight: float = Field(1.0, ge=0)
         """Weight of imitating the first state of the plan (levels above 0)."""
         rate: float = Field(0.02, gt=0, le=1)
         """Rate of the running scale."""
+        normalise: bool = True
+        """Layer-normalise the next state, to match states that are layer-normed."""
 
     scale: Tensor
 
@@ -47,8 +49,7 @@ class AmortisedPolicy(Policy):
         self.film = FiLM(spec.token_dim, config.width)
         self.choice = nn.Linear(config.width, spec.num_actions)
         self.displacement = nn.Linear(config.width, spec.dim)
-        self.norm = nn.LayerNorm(spec.dim)
-        self.proposes = spec.index > 0
+        self.proposes, self.normalise = spec.index > 0, config.normalise
         self.temperature, self.rate = config.temperature, config.rate
         self.subgoal_weight = config.subgoal_weight
         self.register_buffer("scale", torch.zeros(()))
@@ -68,7 +69,10 @@ class AmortisedPolicy(Policy):
         has = has_subgoal[..., None]
         inputs = torch.cat([state, torch.where(has, subgoal, 0.0), has.to(state.dtype)], -1)
         hidden = F.silu(self.film(self.trunk(inputs), tokens))
-        return self.choice(hidden), self.norm(state + self.displacement(hidden))
+        proposal = state + self.displacement(hidden)
+        if self.normalise:
+            proposal = F.layer_norm(proposal, proposal.shape[-1:])
+        return self.choice(hidden), proposal
 
     def loss(
         self,
@@ -78,7 +82,7 @@ class AmortisedPolicy(Policy):
         tokens: Float[Tensor, "B K C"],
         plan: Plan,
     ) -> Loss:
-        """KL divergence from the plan's softmin to the policy; above level 0, and squared error of its next state."""
+        """Divergence from the plan's softmin; above level 0, also the squared error of the next state."""
         logits, proposal = self(state, subgoal, has_subgoal, tokens)
         log_policy, target = logits.log_softmax(-1), self._target(plan.first_energies.detach())
         divergence = (torch.xlogy(target, target) - target * log_policy).sum(-1).mean()
