@@ -202,7 +202,8 @@ class JEPA(WorldModel):
             reached, ended = alive & spans.reaches[:, now], spans.ended[:, now]
             valid, energies = alive & spans.valid[:, now], spans.energies[:, now]
             found.append((after, aim, reached, readouts, energies, ended, valid, information))
-            state, alive = after, reached & ~ended
+            # A record that ends its episode begins no step, so nothing goes on from there.
+            state, alive = after, reached
         lengths = tuple(after.shape[0] * after.shape[1] for after, *_ in found)
         flat = [torch.cat([part.flatten(0, 1) for part in parts]) for parts in zip(*found, strict=True)]
         return _Rollout(*flat, lengths=lengths)
