@@ -1,0 +1,1 @@
+"""What the interfaces promise, as checks of any implementation; the public face is `hjepa.testing`."""
