@@ -39,7 +39,7 @@ def path_energy(
     return intrinsic @ powers[:-1] + powers[-1] * terminal
 
 
-# ------------------------------------------------------------------------------------------------ observation codes
+# ------------------------------------------------------------------------------------------ observation codes
 def observation_code(image: UInt8[Tensor, "*B W V 3"]) -> Int[Tensor, "*B"]:
     """Non-negative 60-bit code of a view: equal for equal views, and practically never for others.
 

@@ -84,7 +84,7 @@ def values(module):
 def test_r31_action_values_on_a_corridor_are_right(bins):
     torch.manual_seed(0)
     module = critic(steps=1, bins=bins)
-    info = train(module, corridor, updates=800 if bins else 400)
+    info = train(module, corridor, updates=700 if bins else 400)
     torch.testing.assert_close(values(module), optimum(), atol=0.04, rtol=0)
     assert info["correlation"] > 0.98
 
@@ -112,7 +112,7 @@ def test_r31_upper_level_learns_the_value_of_the_behaviour():
     """With expectile 0.5 the value is the random walk's mean energy-to-go, which a linear system gives."""
     torch.manual_seed(0)
     module = critic(index=1, steps=3, expectile=0.5)
-    train(module, lambda: corridor(rows=256), updates=700)
+    train(module, lambda: corridor(rows=128), updates=500)
     size = CELLS - 1
     move, energy = torch.zeros(size, size), torch.full((size,), STEP)
     for cell in range(size):

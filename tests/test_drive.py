@@ -5,8 +5,9 @@ import minigrid  # noqa: F401
 import pytest
 import torch
 
+from hjepa.config.registry import load_class
 from hjepa.cost import observation_code
-from hjepa.interfaces import MemoryState
+from hjepa.interfaces import MemoryEntry, MemoryState
 from hjepa.modules.drive.effort import EffortDrive
 from hjepa.modules.drive.elliptical import EllipticalDrive
 from hjepa.modules.drive.goal_distance import GoalDistanceDrive
@@ -190,17 +191,41 @@ def test_guardrail_is_one_for_walking_into_a_hazard_only():
     assert energy(make(GuardrailDrive, hazards=("ball",)), signals(action=[2, 2]), contents) == [0.0, 0.0]
 
 
-def test_r27_guardrail_rises_exactly_where_minigrid_ends_an_episode_in_lava():
-    env, drive = gymnasium.make("MiniGrid-LavaGapS5-v0"), make(GuardrailDrive)
+@pytest.mark.parametrize("kind", ["window", "key_value"])
+def test_r29_drives_read_the_memory_that_the_agent_writes(kind):
+    """A walk in MiniGrid: the guardrail rises where lava ends the episode, and only new views are novel."""
+    memory_class = load_class("memory", kind)
+    memory = memory_class(memory_class.Config(capacity=128), SPEC)
+    contents = memory.initial(1, torch.device("cpu"))
+    env, guardrail, novelty = (
+        gymnasium.make("MiniGrid-LavaGapS5-v0"),
+        make(GuardrailDrive),
+        make(NoveltyDrive),
+    )
     torch.manual_seed(0)
-    image, entered = torch.tensor(env.reset(seed=0)[0]["image"])[None], 0
-    for action in torch.randint(0, 3, (400,)).tolist():
-        contents = memory_of(image[None], rows=1)
+    image, seen, entered = torch.tensor(env.reset(seed=0)[0]["image"])[None], set(), 0.0
+    contents = remember(memory, contents, image, 0)
+    for step, action in enumerate(torch.randint(0, 3, (300,)).tolist()):
         observation, reward, terminated, _, _ = env.step(action)
+        seen.add(observation_code(image).item())
         image = torch.tensor(observation["image"])[None]
-        found = energy(drive, signals(image, [action], rows=1), contents)[0]
+        given = signals(image, [action], rows=1)
+        found = guardrail.perceived(given, memory, contents).item()
         assert found == float(terminated and reward == 0)
+        new = observation_code(image).item() not in seen
+        assert (novelty.perceived(given, memory, contents).item() < 0) == new
         entered += found
         if terminated:
-            image = torch.tensor(env.reset()[0]["image"])[None]
-    assert entered > 5
+            image, seen = torch.tensor(env.reset()[0]["image"])[None], set()
+            contents = memory.reset(contents, torch.ones(1, dtype=torch.bool))
+        contents = remember(memory, contents, image, 0 if terminated else step + 1)
+    assert entered > 3
+
+
+def remember(memory, contents, image, time):
+    nothing = torch.zeros(1)
+    flags, state = nothing.bool(), torch.randn(1, DIM)
+    entry = MemoryEntry(
+        torch.tensor([time]), state, nothing, nothing, nothing.long(), flags, observation_code(image)
+    )
+    return memory.write(contents, entry)

@@ -131,7 +131,7 @@ class TemporalDifferenceCritic(Critic):
         taken = torch.zeros_like(best)
         if self.has_actions:
             taken, valid = batch.actions.clamp_min(0), valid & (batch.actions >= 0)
-        self._track(goals, valid)
+        self._track(goals, valid, target)
         outputs = torch.take_along_dim(outputs, taken[..., None, None], -2).squeeze(-2)
         value = self._expected(outputs)
         normalised = (goals - self.mean) / self.scale().clamp_min(self.floor)
@@ -168,8 +168,9 @@ class TemporalDifferenceCritic(Critic):
         return values.gather(-1, best[..., None]).squeeze(-1)
 
     @torch.no_grad()
-    def _track(self, goals: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"]) -> None:
+    def _track(self, goals: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"], target: Critic) -> None:
         """Move the running statistics; plain averages at first, so that they need no guess to start from."""
+        before = (self.mean.clone(), self.scale())
         some = valid.any().float()
         rate = some * (1 / (self.updates + 1)).clamp_min(self.rate)
         self.mean.lerp_(masked_mean(goals, valid), rate)
@@ -178,6 +179,20 @@ class TemporalDifferenceCritic(Critic):
         largest = torch.where(valid, deviation.abs(), 0.0).amax()
         self.peak.copy_(torch.maximum(self.peak * (1 - rate), largest))
         self.updates.add_(some)
+        for critic in (self, target):
+            if isinstance(critic, TemporalDifferenceCritic):
+                critic._preserve(*before, self.mean, self.scale())
+
+    def _preserve(self, mean: Tensor, scale: Tensor, new_mean: Tensor, new_scale: Tensor) -> None:
+        """Give the scalar head the inverse of a change of units, so that values stay what they were (PopArt, van Hasselt
+        et al. 2016, eq. 2): else targets, which are made of values, would drift along with their own statistics."""
+        if self.bins:
+            return
+        known = scale > 0
+        ratio = torch.where(known, scale / new_scale.clamp_min(self.floor), 1.0)
+        shift = torch.where(known, (mean - new_mean) / new_scale.clamp_min(self.floor), 0.0)
+        self.head.weight.mul_(ratio)
+        self.head.bias.mul_(ratio).add_(shift)
 
     def _distance(
         self, outputs: Float[Tensor, "*B bins"], value: Float[Tensor, "*B"], goals: Float[Tensor, "*B"]
