@@ -195,6 +195,25 @@ def test_a_failing_environment_is_named_with_its_seed(monkeypatch: pytest.Monkey
         env.step(np.zeros(2, int))
 
 
+@pytest.mark.parametrize(
+    ("image", "reward", "told"),
+    [
+        (np.zeros((7, 7, 3), np.uint8), float("nan"), "step 0, action 0"),
+        (np.zeros((7, 7, 3), np.float32), 0.0, "image is float32"),
+        (np.zeros((7, 7, 1), np.uint8), 0.0, r"image is uint8 \[7, 7, 1\]"),
+    ],
+)
+def test_bad_rewards_and_views_are_stopped(
+    monkeypatch: pytest.MonkeyPatch, image: np.ndarray, reward: float, told: str
+):
+    env = chain(1)
+    env.step(np.zeros(1, int))
+    observation = {"image": image, "mission": "go"}
+    monkeypatch.setattr(env.envs[0], "step", lambda action: (observation, reward, False, False, {}))
+    with pytest.raises(RuntimeError, match=f"row 0, episode 0, seed .*{told}"):
+        env.step(np.zeros(1, int))
+
+
 # ---------------------------------------------------------------------------------------- resuming
 @pytest.mark.parametrize("name", RESUMED)
 def test_restored_batch_goes_on_as_if_never_stopped(name: str):

@@ -5,6 +5,7 @@ state is never stored: it is a function of the episode's seed and the actions si
 checkpoint keeps.
 """
 
+import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,8 +66,8 @@ class VectorEnv:
         self._texts = [""] * num_envs
         self._missions = np.zeros((num_envs, MISSION_WORDS), np.int64)
 
-    def step(self, actions: "np.ndarray | Int[Tensor, ' N']") -> Record:
-        """Take one action a row; rows whose last record ended (at first: all) are reset, ignoring theirs.
+    def step(self, actions: np.ndarray | Int[Tensor, " N"]) -> Record:
+        """Take one action a row; rows whose last record ended (at first: all) are reset instead.
 
         Raises ValueError for an action that the environment does not have, RuntimeError (with id, row,
         episode and seed) for an environment that fails.
@@ -144,6 +145,8 @@ class VectorEnv:
     def _act(self, row: int, action: int, rows: "_Rows") -> dict[str, Any]:
         try:
             observation, reward, terminated, truncated, _ = self.envs[row].step(action)
+            if not math.isfinite(reward):
+                raise ValueError(f"reward is {reward}")
         except Exception as error:
             raise self._failure(row, f"step {len(self._actions[row])}, action {action}") from error
         self._actions[row].append(action)
@@ -152,7 +155,10 @@ class VectorEnv:
         return observation
 
     def _show(self, row: int, observation: dict[str, Any], rows: "_Rows") -> None:
-        rows.image[row] = observation["image"]
+        image = observation["image"]
+        if image.shape != rows.image.shape[1:] or image.dtype != np.uint8:
+            raise self._failure(row, f"image is {image.dtype} {list(image.shape)}")
+        rows.image[row] = image
         text = observation["mission"]
         # Encoded only when the text changes, which in MiniGrid is at resets.
         if text != self._texts[row]:
