@@ -33,7 +33,7 @@ def tree_search(problem: PlanningProblem, width: int, warm_start: Float[Tensor, 
     """Expand every choice of every partial plan, keeping the `width` of lowest energy before each expansion.
 
     The best partial plan of each first choice is kept in any case, so that `first_energies` has a complete
-    plan for every choice in support; so is the warm start's own plan, and the result is never worse than that.
+    plan for every choice in support; so is the warm start's own plan, and the result is never worse than it.
     """
     width = max(width, problem.num_actions + (warm_start is not None))
     frontier, trail, nodes = _root(problem, warm_start is not None), Trail(), 0
