@@ -1,6 +1,7 @@
 """What planners, policies and the actor promise."""
 
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,8 +70,8 @@ def first_energies_are_possible(bench: Bench) -> None:
 @promised_by("planner")
 def finds_the_obvious(bench: Bench) -> None:
     """Where a choice costs the same in every state, the plan repeats the cheapest one."""
+    plan = solve(bench, TableProblem(2, ROWS, easy=True))
     problem = TableProblem(2, ROWS, easy=True)
-    plan = solve(bench, problem)
     best = problem.replay(problem.every_plan())[0].amin(1)
     require_close("energy of the plan and of the optimum", plan.energy, best, 1e-3)
 
@@ -167,9 +168,8 @@ class Forbidden(nn.Module):
 @promised_by("actor")
 def mode_1_reacts(bench: Bench) -> None:
     """Mode 1 touches neither world model, critic nor cost (L22 section 3.1.1)."""
-    world = World(
-        [Forbidden()] * len(bench.agent.levels), [Forbidden()] * len(bench.agent.levels), Forbidden()
-    )  # type: ignore[list-item,arg-type]
+    count, forbidden = len(bench.agent.levels), cast(Any, Forbidden())
+    world = World([forbidden] * count, [forbidden] * count, forbidden)
     choice = decide(bench, expect(bench.module, Actor), bench.sample(), 1, world)
     require((choice.mode == 1).all(), "it does not say that it acted in mode 1")
     require(int(choice.evaluations) == 0, "it counts predictions in mode 1")

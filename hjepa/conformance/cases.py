@@ -164,7 +164,7 @@ def company(spec: AgentSpec) -> tuple[World, AgentSpec]:
 def default(slot: str) -> ModuleConfig:
     """Config of the implementation that stands in for a slot."""
     kind = PREFERRED[slot] if PREFERRED[slot] in kinds(slot) else kinds(slot)[0]
-    return config_class(slot, kind)()
+    return config_class(slot, kind).model_validate({})
 
 
 def expect(module: object, base: type[Expected]) -> Expected:
