@@ -112,7 +112,12 @@ class TemporalDifferenceCritic(Critic):
         return torch.where(self.updates > 0, spread.clamp_min(self.floor), 0.0)
 
     def _outputs(self, state: Float[Tensor, "*B D"], tokens: Tensor) -> Float[Tensor, "*B A bins"]:
-        features = F.silu(self.norm(self.film(self.body(state), tokens)))
+        return self._read(self._features(state, tokens))
+
+    def _features(self, state: Float[Tensor, "*B D"], tokens: Tensor) -> Float[Tensor, "*B width"]:
+        return F.silu(self.norm(self.film(self.body(state), tokens)))
+
+    def _read(self, features: Float[Tensor, "*B width"]) -> Float[Tensor, "*B A bins"]:
         return self.head(features).unflatten(-1, (self.heads, -1))
 
     def _expected(self, outputs: Float[Tensor, "*B bins"]) -> Float[Tensor, "*B"]:
@@ -125,14 +130,15 @@ class TemporalDifferenceCritic(Critic):
     # -------------------------------------------------------------------------------------------- learning
     def loss(self, batch: CriticBatch, target: Critic) -> Loss:
         """Mean over the records whose step reaches a record or ends the episode; others have no target."""
-        outputs, valid = self._outputs(batch.states, batch.tokens), batch.reaches | batch.ended
-        best = self._expected(outputs.detach()).argmin(-1)
+        features, valid = self._features(batch.states, batch.tokens), batch.reaches | batch.ended
+        best = self._expected(self._read(features.detach())).detach().argmin(-1)
         goals = self.targets(batch, self._bootstrap(batch, target, best))
         taken = torch.zeros_like(best)
         if self.has_actions:
             taken, valid = batch.actions.clamp_min(0), valid & (batch.actions >= 0)
         self._track(goals, valid, target)
-        outputs = torch.take_along_dim(outputs, taken[..., None, None], -2).squeeze(-2)
+        # Only now may the head be read with gradient: tracking changed its weights in place.
+        outputs = torch.take_along_dim(self._read(features), taken[..., None, None], -2).squeeze(-2)
         value = self._expected(outputs)
         normalised = (goals - self.mean) / self.scale().clamp_min(self.floor)
         weight = torch.where(normalised < value.detach(), 1 - self.expectile, self.expectile)
@@ -179,13 +185,16 @@ class TemporalDifferenceCritic(Critic):
         largest = torch.where(valid, deviation.abs(), 0.0).amax()
         self.peak.copy_(torch.maximum(self.peak * (1 - rate), largest))
         self.updates.add_(some)
+        assert isinstance(target, TemporalDifferenceCritic)
         for critic in (self, target):
-            if isinstance(critic, TemporalDifferenceCritic):
-                critic._preserve(*before, self.mean, self.scale())
+            critic._preserve(*before, self.mean, self.scale())
+        for theirs, own in zip(target.buffers(), self.buffers(), strict=True):
+            theirs.copy_(own)
 
     def _preserve(self, mean: Tensor, scale: Tensor, new_mean: Tensor, new_scale: Tensor) -> None:
-        """Give the scalar head the inverse of a change of units, so that values stay what they were (PopArt, van Hasselt
-        et al. 2016, eq. 2): else targets, which are made of values, would drift along with their own statistics."""
+        """Give the scalar head the inverse of a change of units, so that values stay the same (PopArt, van
+        Hasselt et al. 2016): else targets, which are made of values, would drift with their own statistics.
+        """
         if self.bins:
             return
         known = scale > 0
