@@ -28,10 +28,10 @@ A config is YAML 1.2. What it leaves out has the default given here.
 * A slot is a mapping with the `kind` of its implementation and that implementation's settings. A new `kind`
   drops the settings of the old one.
 * `hjepa train CONFIG levels.1.stride=16` overrides one setting; values are YAML, places in lists are numbers
-  from 0. A setting inside a level's empty `world_model` or `critic` first copies the one at the top of the config.
-* `kind: my_encoder.py:TinyEncoder` is a class in your own file, relative to the config (or, on the command line,
-  to the working directory). Installed packages add kinds by the entry point group `hjepa.<slot>`. A run folder
-  that names a file is used only with `--trust-plugins`.
+  from 0. A setting inside a level's empty `world_model` or `critic` first copies the one at the top.
+* `kind: my_encoder.py:TinyEncoder` is a class in your own file, relative to the config (on the command line,
+  to the working directory). Installed packages add kinds by the entry point group `hjepa.<slot>`. A run
+  folder that names a file is used only with `--trust-plugins`.
 * `configs/schema.json` gives completion in editors; `hjepa schema` prints it, `hjepa list` prints every kind.
 
 A mistake is one line on standard error, `path: what is wrong (got …); did you mean …`, and exit status 2.

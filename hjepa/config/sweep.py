@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from hjepa.config.core import ConfigError, ConfigModel
 from hjepa.config.errors import explain
-from hjepa.config.load import load, read_mapping
+from hjepa.config.load import dump, load, read_mapping
 from hjepa.config.schema import RunConfig
 
 CHECKPOINT = re.compile(r"step_(\d+)")
@@ -42,6 +42,8 @@ def sweep(path: Path) -> int:
     spec = read_sweep(path)
     base = path.parent / spec.config
     runs = [(run, load(base, run.overrides)) for run in combinations(spec)]
+    for run, config in runs:
+        check_same(run.dir, config)
     failed = 0
     for number, (run, config) in enumerate(runs, 1):
         label = f"[{number}/{len(runs)}] {run.dir.name}"
@@ -49,7 +51,9 @@ def sweep(path: Path) -> int:
             print(f"{label}: done before", flush=True)
             continue
         print(f"{label}: {'resuming' if run.dir.exists() else 'training'}", flush=True)
-        arguments = ["--resume", str(run.dir)] if run.dir.exists() else [str(base), *run.overrides]
+        # A folder that is there was checked to hold the user's own config, plug-ins included.
+        resume = ["--resume", str(run.dir), "--trust-plugins"]
+        arguments = resume if run.dir.exists() else [str(base), *run.overrides]
         status = subprocess.run([sys.executable, "-m", "hjepa", "train", *arguments], check=False).returncode
         if status != 0:
             failed += 1
@@ -94,6 +98,17 @@ def run_name(settings: dict[str, JsonValue]) -> str:
         f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()
     ]
     return re.sub(r"[^\w.,=+-]+", "-", ",".join(parts))[:200] or "run"
+
+
+def check_same(run_dir: Path, config: RunConfig) -> None:
+    """ConfigError where a run folder is there that was made with another config."""
+    if not run_dir.exists():
+        return
+    path = run_dir / "config.yaml"
+    if not path.is_file() or path.read_text(encoding="utf-8") != dump(config):
+        raise ConfigError(
+            f"{run_dir}: was not made with this sweep's config; move it away, or name another dir"
+        )
 
 
 def is_done(run_dir: Path, config: RunConfig) -> bool:
