@@ -122,7 +122,8 @@ def test_an_interrupt_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_help_is_status_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
-    assert all(verb in capsys.readouterr().out for verb in ("train", "eval", "watch", "compare", "sweep"))
+    text = capsys.readouterr().out
+    assert all(verb in text for verb in ("train", "eval", "watch", "compare", "sweep"))
 
 
 def test_list_names_every_kind_of_a_slot(capsys: pytest.CaptureFixture[str]) -> None:

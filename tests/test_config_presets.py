@@ -32,8 +32,8 @@ def test_a_preset_is_valid_and_says_all_that_matters(path: Path) -> None:
 
 def test_the_presets_are_there() -> None:
     expected = (
-        "base debug doorkey_5x5 doorkey_8x8 doorkey_16x16 multiroom_n4_s5 multiroom_n6 keycorridor_s3r3 fourrooms "
-        "lavacrossing_s9n2 memory_s13 obstructedmaze_1dlh babyai_gotolocal"
+        "base debug doorkey_5x5 doorkey_8x8 doorkey_16x16 multiroom_n4_s5 multiroom_n6 keycorridor_s3r3 "
+        "fourrooms lavacrossing_s9n2 memory_s13 obstructedmaze_1dlh babyai_gotolocal"
     )
     assert set(expected.split()) <= {path.stem for path in PRESETS}
 

@@ -1,4 +1,4 @@
-"""Kinds found in the tree, in a user's file and in installed packages; read without torch, and checked when imported."""
+"""Kinds found in the tree, in a user's file and in installed packages; read without torch."""
 
 import subprocess
 import sys

@@ -11,22 +11,27 @@ from ruamel.yaml.error import YAMLError
 from hjepa.config.core import ConfigError
 from hjepa.config.tree import Json
 
-MAX_BYTES = 256 * 1024
+MAX_CHARACTERS = 64 * 1024
+"""A resolved config has some five thousand."""
 MAX_ALIASES = 16
 """A config has no use for aliases; sixteen cannot multiply into much."""
 MAX_NODES = 20_000
 MAX_DEPTH = 50
 MAX_INTEGER = 2**53
 """Integers beyond are not exact in JSON readers, and no setting needs them."""
+OPENERS = re.compile(rf"(?:[\[{{]\s*){{{MAX_DEPTH}}}")
+"""The parser needs seconds to find out by itself."""
 ALIAS = re.compile(r"(?:^|[\s\[{,:-])\*[^\s,\]}]", re.MULTILINE)
 
 
 def parse(text: str, where: str) -> Json:
     """Parse YAML into JSON's types. ConfigError, beginning with `where`, for anything else."""
-    if len(text) > MAX_BYTES:
-        raise ConfigError(f"{where}: more than {MAX_BYTES} characters")
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigError(f"{where}: more than {MAX_CHARACTERS} characters")
     if len(ALIAS.findall(text)) > MAX_ALIASES:
         raise ConfigError(f"{where}: more than {MAX_ALIASES} aliases")
+    if OPENERS.search(text):
+        raise ConfigError(f"{where}: nested too deeply")
     try:
         value = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
