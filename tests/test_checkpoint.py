@@ -14,7 +14,7 @@ from torch import nn
 
 from hjepa.config import ConfigError
 from hjepa.data.files import checksum, json_bytes
-from hjepa.train.checkpoint import (
+from hjepa.data.checkpoint import (
     checkpoints,
     kept_meta,
     load,
@@ -244,7 +244,7 @@ def test_absurd_headers_and_sizes_are_refused(tmp_path: Path):
 KILLER = """
 import os, random, signal, sys, time, torch
 from pathlib import Path
-from hjepa.train.checkpoint import load_latest, save
+from hjepa.data.checkpoint import load_latest, save
 
 torch.set_num_threads(1)  # A forked process has none of its parent's threads, and would wait for them.
 folder, chance, durable, inside = Path(sys.argv[1]), random.Random(0), 0, 0

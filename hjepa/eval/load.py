@@ -1,12 +1,18 @@
 """A trained agent and what evaluation needs to know of its run."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from hjepa.agent import Agent
-from hjepa.config import RunConfig
+from hjepa.build import build_agent
+from hjepa.config import ConfigError, RunConfig, load_run
+from hjepa.data import checkpoint
+from hjepa.envs.make import env_spec
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,26 @@ class LoadedRun:
 def load(path: Path) -> LoadedRun:
     """Load a run folder (its newest good checkpoint) or a checkpoint folder of one; on the GPU where there is one.
 
-    Raises ConfigError where there is nothing usable.
+    Only config, tensors and JSON are read, never code. Raises ConfigError where there is nothing usable.
     """
-    # Training evaluates on held-out layouts, so that it imports this package; reading a checkpoint is training's.
-    from hjepa.train.state import load_agent
-
-    agent, config, meta = load_agent(path)
-    agent.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     folder = path if (path / "config.yaml").exists() else path.parent.parent
+    if not (folder / "config.yaml").exists():
+        raise ConfigError(f"{path}: not a run folder, nor a checkpoint of one")
+    config = load_run(folder)
+    tensors, meta = newest(folder) if folder == path else checkpoint.load(path)
+    agent = build_agent(config, env_spec(config.env.id))
+    try:
+        agent.load_state_dict(tensors["agent"])
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise ConfigError(f"{path}: the weights do not fit config.yaml: {first}") from error
+    agent.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).eval()
     return LoadedRun(agent, config, int(meta["frames"]), folder)
+
+
+def newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """The newest good checkpoint of a run; damaged ones are named on standard error."""
+    tensors, meta, skipped = checkpoint.load_latest(folder / "checkpoints")
+    for line in skipped:
+        print(line, file=sys.stderr)
+    return tensors, meta

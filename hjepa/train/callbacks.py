@@ -13,7 +13,7 @@ from hjepa.config import RunConfig
 from hjepa.envs.seeds import held_out_seed
 from hjepa.eval.rollout import run_episodes
 from hjepa.log.writer import BoardWriter
-from hjepa.train import checkpoint
+from hjepa.data import checkpoint
 from hjepa.train.module import AgentModule
 from hjepa.train.progress import Progress
 from hjepa.train.seeding import seed_everything_at

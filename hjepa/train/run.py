@@ -129,12 +129,7 @@ def assemble(config: RunConfig, run_dir: Path, agent: Agent, device: torch.devic
     )
     carry = agent.perception.initial(1, torch.device("cpu"))
     store = EpisodeStore(
-        run_dir / "data",
-        capacity=settings.capacity,
-        num_envs=config.env.num_envs,
-        view=agent.spec.env.view,
-        num_drives=len(agent.spec.drives),
-        carry=carry[0],
+        settings.capacity, config.env.num_envs, agent.spec.env, len(agent.spec.drives), carry, run_dir / "data"
     )
     exploration = Exploration(settings.epsilon, settings.prefill, settings.epsilon_frames)
     collector = Collector(agent, env, store, exploration, settings.collect_mode, settings.seed, device)
