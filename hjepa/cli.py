@@ -5,7 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from hjepa.config.core import ConfigError, UserError
 
@@ -19,6 +19,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see `{self.prog} --help`")
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -155,7 +158,11 @@ def mode(text: str) -> int | str:
 
 def existing(path: Path, inside: str = "") -> None:
     """ConfigError unless the path, and the file inside it, is there."""
-    if not (path / inside).exists():
+    try:
+        there = (path / inside).exists()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    if not there:
         raise ConfigError(f"{path}: no such run folder" + (f" (it has no {inside})" if path.exists() else ""))
 
 
@@ -165,13 +172,26 @@ def make_parser() -> Parser:
         prog="hjepa", description="Train and examine hierarchical H-JEPA agents.", allow_abbrev=False
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    add_training(commands)
+    add_examining(commands)
+    add_tools(commands)
+    return parser
 
+
+def add_training(commands: Commands) -> None:
+    """`train` and `sweep`."""
     command = add(commands, "train", train, "train a config into a new run folder, or go on with a run")
     command.add_argument("config", nargs="?", type=Path, help="a YAML file")
     command.add_argument("overrides", nargs="*", metavar="key=value", help="as in levels.1.stride=16")
     command.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run folder")
     trust(command)
 
+    command = add(commands, "sweep", sweep, "train every combination of a sweep file that is not done yet")
+    command.add_argument("file", type=Path, metavar="SWEEP.yaml")
+
+
+def add_examining(commands: Commands) -> None:
+    """What is done with runs: `eval`, `watch`, `compare` and `diagnose`."""
     command = add(commands, "eval", evaluate, "play held-out episodes")
     command.add_argument("run", type=Path, metavar="RUN|CHECKPOINT")
     command.add_argument("--env", metavar="ID", help="another environment than the run's")
@@ -197,6 +217,9 @@ def make_parser() -> Parser:
     play_arguments(command, episodes=20)
     command.add_argument("--json", action="store_true", help="one JSON object as the last line")
 
+
+def add_tools(commands: Commands) -> None:
+    """What tells of the package: `list`, `check` and `schema`."""
     command = add(commands, "list", list_kinds, "list the implementations of a slot, or of every slot")
     command.add_argument("slot", nargs="?", metavar="SLOT")
 
@@ -205,12 +228,8 @@ def make_parser() -> Parser:
 
     add(commands, "schema", schema, "print the JSON schema of config files")
 
-    command = add(commands, "sweep", sweep, "train every combination of a sweep file that is not done yet")
-    command.add_argument("file", type=Path, metavar="SWEEP.yaml")
-    return parser
 
-
-def add(commands: "argparse._SubParsersAction[Parser]", name: str, handler: Handler, text: str) -> Parser:
+def add(commands: Commands, name: str, handler: Handler, text: str) -> Parser:
     """A command that is handled by `handler`."""
     command = commands.add_parser(
         name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False

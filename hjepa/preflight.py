@@ -13,7 +13,11 @@ OWN = "hjepa/"
 def check(config: RunConfig) -> Path:
     """The run folder to make. ConfigError where it exists, or the environment is not what the agent needs."""
     run_dir = Path(config.run.dir)
-    if run_dir.exists():
+    try:
+        exists = run_dir.exists()
+    except OSError as error:
+        raise ConfigError(f"run.dir: {error.strerror} (got {config.run.dir!r})") from error
+    if exists:
         raise ConfigError(
             f"run.dir: exists (got {run_dir}); go on with `hjepa train --resume {run_dir}`, or name another"
         )

@@ -39,6 +39,8 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["train", DEBUG, "env.id=MiniGrid-DoorKey-8x9-v0"], "env.id: no environment of this name"),
         (["train", DEBUG, "env.id=CartPole-v1"], "env.id: not a MiniGrid environment"),
         (["train", DEBUG, "env.id=os:Evil-v0"], "env.id: no environment of this name"),
+        (["train", DEBUG, f"run.dir={'long' * 80}"], "run.dir: File name too long"),
+        (["eval", "long" * 80], "longlong"),
         (["train", "--resume", "nowhere"], "nowhere: no such run folder"),
         (["train", DEBUG, "--resume", "nowhere"], "--resume: takes no config"),
         (["eval", "nowhere"], "nowhere: no such run folder"),

@@ -76,6 +76,7 @@ def test_r01_the_config_read_without_torch_is_that_of_the_class(slot: str, kind:
     real, read = registry.load_class(slot, kind).Config, registry.config_class(slot, kind)
     assert list(real.model_fields) == list(read.model_fields)
     assert real().model_dump_json() == read().model_dump_json()
+    assert real.model_construct(**dict(read())).model_dump_json() == read().model_dump_json()
 
 
 def test_reading_every_config_imports_no_torch() -> None:
