@@ -14,16 +14,12 @@ from hjepa.types import CriticBatch, Info, LevelBatch, Spans, Task, Trajectory
 
 
 @dataclass(frozen=True)
-class LossWeights:
-    """How much each part counts; the gradients of the parts meet only in the encoders."""
+class Shaping:
+    """Which losses reach which encoders."""
 
-    world_model: float = 1.0
-    critic: float = 1.0
-    imagined: float = 1.0
-    actor: float = 1.0
-    critic_shapes_encoder: bool = True
+    critic_shapes_encoder: bool
     """Whether the critic's gradient reaches perception and encoders."""
-    upper_shapes_lower: bool = False
+    upper_shapes_lower: bool
     """Whether an upper level's loss reaches the encoders of the levels below."""
 
 
@@ -40,27 +36,27 @@ class Windows:
     tokens: Float[Tensor, "B T K C"]
 
 
-def agent_loss(agent: Agent, trajectory: Trajectory, weights: LossWeights) -> tuple[Tensor, Info]:
+def agent_loss(agent: Agent, trajectory: Trajectory, shaping: Shaping) -> tuple[Tensor, Info]:
     """The whole loss of a training batch: world models, critics and actor, each level's terms named `level_N/...`."""
-    windows = encode(agent, trajectory, weights)
+    windows = encode(agent, trajectory, shaping)
     total, info = windows.states[0].new_zeros(()), Info()
     lower_actions = one_hot_actions(windows.actions, agent.spec.env.num_actions)
     for level in range(len(agent.spec.levels)):
         batch = level_batch(windows, level, lower_actions)
         loss, terms = agent.world_models[level].loss(batch, windows.states[level], windows.targets[level])  # type: ignore[operator]
-        total = total + weights.world_model * loss
+        total = total + loss
         info |= named(f"level_{level}", terms)
-        loss, terms = critic_loss(agent, windows, level, lower_actions, weights)
+        loss, terms = critic_loss(agent, windows, level, lower_actions, shaping)
         total = total + loss
         info |= named(f"critic_{level}", terms)
         lower_actions = inferred_actions(agent, batch, level)
     calibrate(agent, windows)
     flat = tuple(state.detach().flatten(0, 1) for state in windows.states)
     loss, terms = agent.actor.loss(agent.world, flat, windows.task)
-    return total + weights.actor * loss, info | named("actor", terms)
+    return total + loss, info | named("actor", terms)
 
 
-def encode(agent: Agent, trajectory: Trajectory, weights: LossWeights) -> Windows:
+def encode(agent: Agent, trajectory: Trajectory, shaping: Shaping) -> Windows:
     """Perceive and lift a batch, with the online networks and with their averages."""
     batch, time = trajectory.is_first.shape
     task = agent.configure(trajectory.observation.mission.flatten(0, 1))
@@ -71,7 +67,7 @@ def encode(agent: Agent, trajectory: Trajectory, weights: LossWeights) -> Window
         average, _ = agent.target_perception.observe(*arguments, tokens)
     states, targets = [online], [average]
     for level in range(1, len(agent.spec.levels)):
-        below = states[-1] if weights.upper_shapes_lower else states[-1].detach()
+        below = states[-1] if shaping.upper_shapes_lower else states[-1].detach()
         states.append(agent.world_models[level].encoder(below, tokens))  # type: ignore[operator,union-attr]
         with torch.no_grad():
             targets.append(agent.target_encoders[level](targets[-1], tokens))  # type: ignore[operator,index]
@@ -107,11 +103,11 @@ def inferred_actions(agent: Agent, batch: LevelBatch, level: int) -> Float[Tenso
 
 
 def critic_loss(
-    agent: Agent, windows: Windows, level: int, lower_actions: Tensor, weights: LossWeights
+    agent: Agent, windows: Windows, level: int, lower_actions: Tensor, shaping: Shaping
 ) -> tuple[Tensor, Info]:
     """Temporal-difference loss on stored triples, and agreement of predicted with perceived states."""
     critic, target = agent.critics[level], agent.target_critics[level]  # type: ignore[index]
-    states = windows.states[level] if weights.critic_shapes_encoder else windows.states[level].detach()
+    states = windows.states[level] if shaping.critic_shapes_encoder else windows.states[level].detach()
     step = windows.spans[level]
     weight = windows.task.intrinsic_weights.view(*step.energies.shape[:2], -1)
     batch = CriticBatch(
@@ -127,7 +123,7 @@ def critic_loss(
     loss, info = critic.loss(batch, target)  # type: ignore[operator]
     predicted, actual = one_step(agent, windows, level, lower_actions)
     imagined, terms = critic.imagined_loss(predicted, actual, windows.tokens.flatten(0, 1))  # type: ignore[operator]
-    return weights.critic * loss + weights.imagined * imagined, info | terms
+    return loss + imagined, info | terms
 
 
 def one_step(

@@ -1,6 +1,7 @@
 """The LightningModule: optimiser, one update, and nothing else; collecting and drawing are asked of others."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -10,13 +11,27 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from hjepa.agent import Agent
-from hjepa.train.learning import LossWeights, agent_loss
+from hjepa.train.learning import Shaping, agent_loss
 from hjepa.train.seeding import seed_everything_at
 from hjepa.types import Info, Trajectory
 
 
 class NonFiniteError(RuntimeError):
     """A loss or gradient is not finite; raised before the optimiser steps, so that the weights are still good."""
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """Constant over the first half of the updates, then linear down to a share `end`: the last weights vary less."""
+
+    begin: float
+    end: float
+    updates: int
+
+    def at(self, update: int) -> float:
+        """Step size of an update."""
+        progress = max(2 * update / self.updates - 1, 0.0)
+        return self.begin * (1 + (self.end - 1) * min(progress, 1.0))
 
 
 class AgentModule(LightningModule):
@@ -26,15 +41,15 @@ class AgentModule(LightningModule):
         self,
         agent: Agent,
         experience: Callable[[int], Trajectory],
-        weights: LossWeights,
-        learning_rate: float,
+        shaping: Shaping,
+        learning_rate: LearningRate,
         weight_decay: float,
         gradient_clip: float,
         target_rate: float,
         seed: int,
     ) -> None:
         super().__init__()
-        self.agent, self.experience, self.weights = agent, experience, weights
+        self.agent, self.experience, self.shaping = agent, experience, shaping
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.gradient_clip, self.target_rate, self.seed = gradient_clip, target_rate, seed
         self.info: Info = {}
@@ -50,8 +65,10 @@ class AgentModule(LightningModule):
         self._mark = perf_counter()
         batch = self.experience(update).to(self.device)
         self._clock("experience")
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.learning_rate.at(update)
         seed_everything_at(self.seed, "update", update)
-        loss, self.info = agent_loss(self.agent, batch, self.weights)
+        loss, self.info = agent_loss(self.agent, batch, self.shaping)
         self._clock("loss")
         self.info["loss/total"] = loss.detach()
         return loss
@@ -79,7 +96,7 @@ class AgentModule(LightningModule):
         """AdamW over everything that learns; the intrinsic cost and the moving averages have nothing to learn."""
         parameters = [parameter for parameter in self.agent.parameters() if parameter.requires_grad]
         return torch.optim.AdamW(
-            parameters, lr=self.learning_rate, weight_decay=self.weight_decay, eps=1e-5, fused=True
+            parameters, lr=self.learning_rate.begin, weight_decay=self.weight_decay, eps=1e-5, fused=True
         )
 
     def _clock(self, phase: str) -> None:

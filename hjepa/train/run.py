@@ -24,8 +24,8 @@ from hjepa.envs.seeds import training_seed
 from hjepa.envs.vector import VectorEnv
 from hjepa.train.callbacks import CheckpointCallback, ReportCallback
 from hjepa.train.collector import Collector, Exploration
-from hjepa.train.learning import LossWeights
-from hjepa.train.module import AgentModule
+from hjepa.train.learning import Shaping
+from hjepa.train.module import AgentModule, LearningRate
 from hjepa.train.seeding import seed_everything_at
 from hjepa.train.state import RunState, restore_run
 from hjepa.types import Trajectory
@@ -80,9 +80,9 @@ def fit(config: RunConfig, run_dir: Path, agent: Agent, resume: bool) -> int:
     device = torch.device("cuda" if wants_gpu(settings.accelerator) else "cpu")
     agent.to(device)
     run = assemble(config, run_dir, agent, device)
-    module = lightning_module(config, run)
-    start = restore_run(run, module, run_dir) if resume else 0
     updates = max((settings.frames - settings.prefill) // settings.frames_per_update, 1)
+    module = lightning_module(config, run, updates)
+    start = restore_run(run, module, run_dir) if resume else 0
     report = ReportCallback(config, run, run_dir, updates, start)
     trainer = Trainer(
         accelerator=settings.accelerator,
@@ -136,7 +136,7 @@ def assemble(config: RunConfig, run_dir: Path, agent: Agent, device: torch.devic
     return RunState(agent, env, store, collector)
 
 
-def lightning_module(config: RunConfig, run: RunState) -> AgentModule:
+def lightning_module(config: RunConfig, run: RunState, updates: int) -> AgentModule:
     """The module around the agent, with the run's experience."""
     settings = config.train
     experience = Experience(
@@ -151,8 +151,8 @@ def lightning_module(config: RunConfig, run: RunState) -> AgentModule:
     return AgentModule(
         run.agent,
         experience,
-        LossWeights(critic_shapes_encoder=settings.critic_shapes_encoder),
-        settings.learning_rate,
+        Shaping(settings.critic_shapes_encoder, settings.upper_shapes_lower),
+        LearningRate(settings.learning_rate, settings.learning_rate_end, updates),
         settings.weight_decay,
         settings.gradient_clip,
         settings.target_rate,
