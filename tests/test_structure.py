@@ -1,4 +1,4 @@
-"""The shape of the code: who imports whom, how long files are, what is banned, what is typed and explained."""
+"""The shape of the code: who imports whom, how long files are, what is banned, typed and explained."""
 
 import ast
 import inspect
