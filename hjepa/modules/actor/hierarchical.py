@@ -252,7 +252,7 @@ class HierarchicalActor(Actor):
         return reached[torch.arange(len(best), device=best.device), best]
 
     # -------------------------------------------------------------------------------------------- learning
-    def calibrate(self, lifted: Float[Tensor, " L-1"], own: Float[Tensor, " L-1"]) -> None:
+    def calibrate(self, lifted: Float[Tensor, " above"], own: Float[Tensor, " above"]) -> None:
         self.displacement_lifted.lerp_(lifted.to(self.displacement_lifted), 0.02)
         self.displacement_own.lerp_(own.to(self.displacement_own), 0.02)
 
