@@ -17,6 +17,10 @@ from hjepa.nets import MLP, effective_rank
 from hjepa.types import Info, LevelBatch, LevelSpec, Prediction
 
 
+NEGLIGIBLE = 1e-3
+"""Share of a drive's largest energy up to which a step counts as free of it."""
+
+
 @dataclass(frozen=True)
 class _Rollout:
     """Predictions from every record, all steps one after another along R."""
@@ -25,7 +29,7 @@ class _Rollout:
     targets: Float[Tensor, "R D"]
     reached: Bool[Tensor, " R"]
     """The predicted state has a target."""
-    readouts: Float[Tensor, "R U_1"]
+    readouts: Float[Tensor, "R heads"]
     energies: Float[Tensor, "R U"]
     ended: Bool[Tensor, " R"]
     valid: Bool[Tensor, " R"]
@@ -110,12 +114,14 @@ class JEPA(WorldModel):
             self.predictor(*(torch.zeros(1, width) for width in widths), torch.zeros(1, 1, spec.token_dim))
 
     def _readout_head(self, hidden: int) -> MLP:
-        """Energies and the continue logit; at first it says that nothing is met and that episodes go on."""
-        head = MLP(2 * self.spec.dim + self.spec.action_dim, hidden, self.spec.num_drives + 1, 1)
+        """Logits of meeting each drive's energy, how much if met, and the continue logit; at first nothing is met."""
+        drives = self.spec.num_drives
+        head = MLP(2 * self.spec.dim + self.spec.action_dim, hidden, 2 * drives + 1, 1)
         last = head[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
+        nn.init.constant_(last.bias[:drives], -3.0)
         nn.init.constant_(last.bias[-1], 3.0)
         return head
 
@@ -128,7 +134,13 @@ class JEPA(WorldModel):
     ) -> Prediction:
         after = self.predictor(state, action, latent, tokens)
         readouts = self.readout(torch.cat((state, action, after), -1))
-        return Prediction(after, readouts[..., :-1] * self.energy_scale, F.logsigmoid(readouts[..., -1]))
+        met, amount, going = self._split(readouts)
+        return Prediction(after, met.sigmoid() * amount * self.energy_scale, F.logsigmoid(going))
+
+    def _split(self, readouts: Float[Tensor, "*B heads"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of meeting each drive's energy [*B, U], how much if met [*B, U], continue logit [*B]."""
+        drives = self.spec.num_drives
+        return readouts[..., :drives], readouts[..., drives:-1], readouts[..., -1]
 
     def lower(self, state: Float[Tensor, "*B D"]) -> Float[Tensor, "*B Dl"]:
         return self.lower_head(state)
@@ -216,18 +228,23 @@ class JEPA(WorldModel):
         return self.prediction * loss + self.information * information, info
 
     def _readout_loss(self, batch: LevelBatch, rollout: _Rollout) -> Loss:
-        """Huber loss in units of each drive's largest energy (up to which it is squared); cross-entropy."""
+        """Whether a drive's energy is met (cross-entropy) and, where it is, how much (Huber, in units of its largest).
+
+        Energies are mostly zero: a single regression would err there by more than plans differ from each other.
+        """
         if self.training:
             self._update_scale(batch)
+        met, amount, going = self._split(rollout.readouts)
         target = rollout.energies / self.energy_scale
-        error = F.huber_loss(rollout.readouts[:, :-1], target, reduction="none").sum(-1)
-        energy = masked_mean(error, rollout.valid)
-        going = F.binary_cross_entropy_with_logits(
-            rollout.readouts[:, -1], 1.0 - rollout.ended.float(), reduction="none"
-        )
-        going = masked_mean(going, rollout.valid)
-        info = {"energy_readout": energy.detach(), "continue": going.detach()}
-        return self.energy * energy + self.continuation * going, info
+        occurs = target.abs() > NEGLIGIBLE
+        chance = F.binary_cross_entropy_with_logits(met, occurs.float(), reduction="none").sum(-1)
+        chance = masked_mean(chance, rollout.valid)
+        error = F.huber_loss(amount, target, reduction="none")
+        size = masked_mean(error, occurs & rollout.valid[:, None])
+        ends = F.binary_cross_entropy_with_logits(going, 1.0 - rollout.ended.float(), reduction="none")
+        ends = masked_mean(ends, rollout.valid)
+        info = {"energy_met": chance.detach(), "energy_readout": size.detach(), "continue": ends.detach()}
+        return self.energy * (chance + size) + self.continuation * ends, info
 
     @torch.no_grad()
     def _update_scale(self, batch: LevelBatch) -> None:
