@@ -20,6 +20,15 @@ Injection = Callable[[Record], dict[int, Tensor]]
 """An oracle: from the present record to the subgoals [N, G] to set for some levels."""
 
 
+class Oracle(Protocol):
+    """An oracle that looks behind the view: diagnosis only."""
+
+    def __call__(self, record: Record, state: Any, envs: Sequence[Any]) -> dict[int, Tensor]:
+        """Subgoals [N, G] to set for some levels, from the record, the agent's state before it, and the
+        environments."""
+        ...
+
+
 class ActingAgent(Protocol):
     """What evaluation asks of an agent; the state is opaque."""
 
@@ -93,9 +102,11 @@ def run_episodes(
     levels: int | None = None,
     injected: Injection | None = None,
     recorder: Recorder | None = None,
+    oracle: Oracle | None = None,
 ) -> Episodes:
     """One episode a seed, without exploration; `levels` acts with the lowest levels only.
 
+    `injected` sets subgoals from what the agent sees; `oracle`, for diagnosis only, from the true state too.
     The agent's training mode and torch's global random state are as before afterwards, and randomness in
     acting depends on the seeds alone. Raises ValueError for no seeds.
     """
@@ -111,11 +122,11 @@ def run_episodes(
             state, action = agent.initial(rows, device), torch.zeros(rows, dtype=torch.int64)
             while not tally.complete:
                 record = env.step(action)
-                start = perf_counter()
                 seen = record.to(device)
-                decision, state = agent.act(
-                    seen, state, mode, 0.0, levels, injected(seen) if injected else None
-                )
+                given = dict(injected(seen)) if injected else {}
+                given |= oracle(seen, state, env.envs) if oracle else {}
+                start = perf_counter()
+                decision, state = agent.act(seen, state, mode, 0.0, levels, given or None)
                 action = decision.action.cpu()
                 milliseconds.append(1000 * (perf_counter() - start))
                 evaluations += decision.evaluations.cpu()
@@ -138,8 +149,12 @@ def decision_latency(
     levels: int | None = None,
     decisions: int = 64,
     warm_up: int = 4,
+    injected: Injection | None = None,
 ) -> Float[np.ndarray, " decisions"]:
-    """Wall time in milliseconds of decisions for a single environment, after a few that do not count."""
+    """Wall time in milliseconds of decisions for a single environment, after a few that do not count.
+
+    The time that `injected` takes is not a decision's.
+    """
     env = VectorEnv(env_id, 1, lambda row, episode: seed)
     device = device_of(agent)
     milliseconds = []
@@ -147,9 +162,10 @@ def decision_latency(
         with undisturbed(agent, seed):
             state, action = agent.initial(1, device), torch.zeros(1, dtype=torch.int64)
             for _ in range(warm_up + decisions):
-                record = env.step(action)
+                record = env.step(action).to(device)
+                given = injected(record) if injected else None
                 start = perf_counter()
-                decision, state = agent.act(record.to(device), state, mode, 0.0, levels, None)
+                decision, state = agent.act(record, state, mode, 0.0, levels, given)
                 action = decision.action.cpu()
                 milliseconds.append(1000 * (perf_counter() - start))
     finally:
