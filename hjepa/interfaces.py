@@ -197,6 +197,14 @@ class WorldModel(Module):
     def loss(self, batch: LevelBatch, states: Float[Tensor, "B T D"], targets: Float[Tensor, "B T D"]) -> Loss:
         """JEPA loss over rollouts from every record. `states` are this level's own, online; `targets` the moving average's."""
 
+    @abstractmethod
+    def infer_actions(self, batch: LevelBatch) -> tuple[Float[Tensor, "B T M"], Float[Tensor, "B T A"]]:
+        """The action of this level behind the segment that begins at each record, and its weights over the choices."""
+
+    @abstractmethod
+    def monitors(self, states: Float[Tensor, "B T D"]) -> Info:
+        """Signs of collapse of this level's states: std, effective rank, std within a window (R19)."""
+
 
 # ------------------------------------------------------------------------------------------------ 4 intrinsic cost
 class Drive(Module):

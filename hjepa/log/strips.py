@@ -38,6 +38,7 @@ REASON_COLORS: dict[str, Color] = {
     "deadline": (240, 160, 40),
     "reached": (60, 200, 90),
     "surprise": (230, 60, 60),
+    "above": (80, 160, 230),
     "injected": (180, 90, 230),
 }
 LEVEL_COLORS: tuple[Color, ...] = ((90, 180, 255), (255, 200, 60), (230, 110, 220), (130, 230, 130))

@@ -1,5 +1,6 @@
 """Collecting experience: the agent acts in a batch of environments and every record goes to the store."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -74,6 +75,8 @@ class Collector:
         self.statistics = EpisodeStatistics([], [])
         self.subgoals = SubgoalTracker(agent.spec)
         self.decision: Decision | None = None
+        self.observers: list[Callable[[Decision, Record], None]] = []
+        """Called after every decision; they must change nothing."""
 
     def collect_until(self, frames: int) -> None:
         """Step until at least `frames` environment frames were seen in all."""
@@ -90,6 +93,8 @@ class Collector:
         decision, self.state = self.agent.act(record, self.state, mode, epsilon)
         self.store.append(self.record, decision.energies.cpu(), before.cpu())
         self.subgoals.update(decision, record)
+        for observer in self.observers:
+            observer(decision, record)
         self.decision = decision
         self.record = self.env.step(decision.action.cpu())
         self.frames += self.record.frames

@@ -13,6 +13,10 @@ from hjepa.data.spans import actions_taken, spans
 from hjepa.types import CriticBatch, Info, LevelBatch, Spans, Task, Trajectory
 
 
+class NonFiniteError(RuntimeError):
+    """A number to learn from, a loss or a gradient is not finite; raised while the weights are still good."""
+
+
 @dataclass(frozen=True)
 class Shaping:
     """Which losses reach which encoders."""
@@ -39,6 +43,7 @@ class Windows:
 def agent_loss(agent: Agent, trajectory: Trajectory, shaping: Shaping) -> tuple[Tensor, Info]:
     """The whole loss of a training batch: world models, critics and actor, each level's terms named `level_N/...`."""
     windows = encode(agent, trajectory, shaping)
+    require_finite(trajectory, windows)
     total, info = windows.states[0].new_zeros(()), Info()
     lower_actions = one_hot_actions(windows.actions, agent.spec.env.num_actions)
     for level in range(len(agent.spec.levels)):
@@ -75,6 +80,17 @@ def encode(agent: Agent, trajectory: Trajectory, shaping: Shaping) -> Windows:
     steps = tuple(spans(*ends, level.span, level.discount) for level in agent.spec.levels)
     actions = actions_taken(trajectory.previous_action, trajectory.is_first)
     return Windows(tuple(states), tuple(targets), steps, actions, task, tokens)
+
+
+def require_finite(trajectory: Trajectory, windows: Windows) -> None:
+    """Raise NonFiniteError, naming what is not finite, before running statistics and the critics' units take it in."""
+    parts = {"energies": trajectory.energies}
+    for level, (state, target) in enumerate(zip(windows.states, windows.targets, strict=True)):
+        parts |= {f"state of level {level}": state, f"target state of level {level}": target}
+    finite = torch.stack([torch.isfinite(part).all() for part in parts.values()])
+    if not bool(finite.all()):
+        names = [name for name, good in zip(parts, finite.tolist(), strict=True) if not good]
+        raise NonFiniteError(f"not finite in the batch: {', '.join(names)}; the weights were not changed")
 
 
 def one_hot_actions(actions: Int[Tensor, "B T"], num_actions: int) -> Float[Tensor, "B T A"]:

@@ -11,13 +11,9 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from hjepa.agent import Agent
-from hjepa.train.learning import Shaping, agent_loss
+from hjepa.train.learning import NonFiniteError, Shaping, agent_loss
 from hjepa.train.seeding import seed_everything_at
 from hjepa.types import Info, Trajectory
-
-
-class NonFiniteError(RuntimeError):
-    """A loss or gradient is not finite; raised before the optimiser steps, so that the weights are still good."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +49,21 @@ class AgentModule(LightningModule):
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.gradient_clip, self.target_rate, self.seed = gradient_clip, target_rate, seed
         self.info: Info = {}
-        self.seconds = {"experience": 0.0, "loss": 0.0, "backward": 0.0}
+        self.batch: Trajectory | None = None
+        """The last batch, for monitors."""
+        self.seconds = {"experience": 0.0, "loss": 0.0, "backward": 0.0, "log": 0.0}
         """Seconds spent by phase; the reader sets them back."""
         self.optimizer_tensors: dict[str, Tensor] | None = None
         """The optimiser's saved state, until there is an optimiser to load it into."""
         self._mark = 0.0
+        self._update = 0
 
     def training_step(self, number: Tensor) -> Tensor:
         """Loss of update `number` (an index, since batches are a function of it)."""
-        update = int(number)
+        update = self._update = int(number)
         self._mark = perf_counter()
         batch = self.experience(update).to(self.device)
+        self.batch = batch
         self._clock("experience")
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.learning_rate.at(update)
@@ -75,10 +75,13 @@ class AgentModule(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradient; stop where it is not finite, naming the terms and parameters at fault."""
-        norm = torch.nn.utils.clip_grad_norm_(self.agent.parameters(), self.gradient_clip)
+        parameters = [parameter for parameter in self.agent.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])  # type: ignore[misc]
         self.info["loss/gradient_norm"] = norm
         if not bool(torch.isfinite(norm)):
             raise NonFiniteError(self._culprits())
+        # Only now: clipping by a norm that is not finite would spoil every gradient, and the culprits' names.
+        torch.nn.utils.clip_grads_with_norm_(parameters, self.gradient_clip, norm)
 
     def optimizer_step(
         self,
@@ -112,6 +115,6 @@ class AgentModule(LightningModule):
             if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
         ]
         return (
-            f"not finite before update {int(self.global_step)}: terms {', '.join(terms[:5]) or 'none'}; "
+            f"not finite in update {self._update}: terms {', '.join(terms[:5]) or 'none'}; "
             f"gradients {', '.join(gradients[:5]) or 'none'}; the weights were not changed"
         )

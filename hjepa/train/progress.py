@@ -32,7 +32,7 @@ class Progress:
         parts = []
         if self.success:
             parts.append(f"success {sum(self.success) / len(self.success):4.0%}")
-        for label, tag in (("energy", "energy/total"), ("prediction", "level_0/prediction"), ("loss", "loss/total")):
+        for label, tag in (("energy", "energy/total"), ("prediction", "level_0/prediction_energy"), ("loss", "loss/total")):
             if tag in scalars:
                 parts.append(f"{label} {scalars[tag]:.3f}")
         if "speed/frames_per_second" in scalars:

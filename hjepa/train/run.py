@@ -22,10 +22,11 @@ from hjepa.data.store import EpisodeStore
 from hjepa.envs.make import env_spec
 from hjepa.envs.seeds import training_seed
 from hjepa.envs.vector import VectorEnv
-from hjepa.train.callbacks import CheckpointCallback, ReportCallback
 from hjepa.train.collector import Collector, Exploration
 from hjepa.train.learning import Shaping
 from hjepa.train.module import AgentModule, LearningRate
+from hjepa.train.report import ReportCallback
+from hjepa.train.saving import CheckpointCallback
 from hjepa.train.seeding import seed_everything_at
 from hjepa.train.state import RunState, restore_run
 from hjepa.types import Trajectory

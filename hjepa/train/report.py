@@ -1,0 +1,165 @@
+"""The Lightning callback that shows what a run does: TensorBoard, metrics.csv, live line, held-out episodes, pictures."""
+
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from hjepa.agent import Agent
+from hjepa.config import RunConfig
+from hjepa.envs.seeds import held_out_seed
+from hjepa.eval.rollout import run_episodes
+from hjepa.log.probe import Probe, load_probe
+from hjepa.log.strips import episode_strip
+from hjepa.log.trace import Recorder
+from hjepa.log.writer import BoardWriter
+from hjepa.train.learning import encode
+from hjepa.train.module import AgentModule
+from hjepa.train.progress import Progress
+from hjepa.train.state import RunState
+from hjepa.types import Info
+
+PROBE_UPDATES = 64
+STRIP_RECORDS = 60
+"""Records of an episode that are drawn at most."""
+
+
+class ReportCallback(Callback):
+    """Writes scalars every `log.every` updates, evaluates and draws at their own rates; changes nothing in the run."""
+
+    def __init__(self, config: RunConfig, run: RunState, run_dir: Path, updates: int, start: int) -> None:
+        self.config, self.run, self.run_dir, self.updates = config, run, run_dir, updates
+        self.writer = BoardWriter(run_dir, purge_step=run.collector.frames if start > 0 else None)
+        if start == 0:
+            self.writer.custom_scalars(len(config.levels), run.agent.spec.drives)
+        self.progress = Progress(config.train.frames, run.collector.frames)
+        self.clock = PhaseClock(run.collector.frames)
+        self.probe = self._make_probe() if config.log.strips_every > 0 else None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Tensor, batch_idx: int
+    ) -> None:
+        update, frames = int(batch) + 1, self.run.collector.frames
+        assert isinstance(pl_module, AgentModule)
+        began = perf_counter()
+        if update % self.config.log.every == 0:
+            self._scalars(pl_module, frames)
+        if self._due(update, self.config.eval.every):
+            self._held_out(frames)
+        if self._due(update, self.config.log.strips_every):
+            self._pictures(frames)
+        pl_module.seconds["log"] += perf_counter() - began
+        self.progress.update(frames)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.progress.stop()
+        self.writer.close()
+
+    def finish(self) -> int:
+        """Close the run's reports and say where they are."""
+        self.progress.stop()
+        self.writer.close()
+        print(f"run folder: {self.run_dir}")
+        print(f"TensorBoard: tensorboard --logdir {self.run_dir}")
+        return 0
+
+    def _due(self, update: int, every_frames: int) -> bool:
+        """Whether something that is done every so many frames, and at the end, is done after this update."""
+        if every_frames == 0:
+            return False
+        every = max(every_frames // self.config.train.frames_per_update, 1)
+        return update % every == 0 or update == self.updates
+
+    def _make_probe(self) -> Probe:
+        spec = self.run.agent.spec
+        probe = load_probe(self.run_dir) or Probe([level.dim for level in spec.levels], spec.env.view)
+        probe.to(self.run.collector.device)
+        self.run.collector.observers.append(probe.observe)
+        return probe
+
+    def _scalars(self, module: AgentModule, frames: int) -> None:
+        scalars = from_terms({name: float(value) for name, value in module.info.items()})
+        scalars |= {name: float(value) for name, value in representation(self.run.agent, module).items()}
+        scalars |= self.run.collector.report()
+        scalars |= self.clock.read(module.seconds, frames)
+        self.writer.scalars(scalars, frames)
+        self.progress.show(scalars)
+
+    def _held_out(self, frames: int) -> None:
+        settings = self.config.eval
+        seeds = [held_out_seed(settings.seed, number) for number in range(settings.episodes)]
+        for mode in settings.modes:
+            episodes = run_episodes(self.run.agent, self.config.env.id, seeds, mode)
+            outcome = {
+                "success": episodes.success.mean(),
+                "return": episodes.returns.mean(),
+                "length": episodes.lengths.mean(),
+            }
+            self.writer.scalars(
+                {f"held_out/{name}_mode_{mode}": float(value) for name, value in outcome.items()}, frames
+            )
+
+    def _pictures(self, frames: int) -> None:
+        """Teach the probe, and draw one held-out episode with its subgoals."""
+        assert self.probe is not None
+        self.writer.scalars(self.probe.fit(PROBE_UPDATES), frames)
+        self.probe.save(self.run_dir)
+        recorder = Recorder(self.config.env.id, limit=1)
+        seed = held_out_seed(self.config.eval.seed, 0)
+        run_episodes(self.run.agent, self.config.env.id, [seed], 2, recorder=recorder)
+        for trace in recorder.traces:
+            shown = range(min(trace.length + 1, STRIP_RECORDS))
+            self.writer.gif("episode/held_out", episode_strip(trace, self.probe, records=list(shown)), frames)
+
+
+def from_terms(terms: dict[str, float]) -> dict[str, float]:
+    """Loss terms by the tags they are shown under (docs/tensorboard.md)."""
+    return {tag: value for name, value in terms.items() for tag in tags_of(name)}
+
+
+def tags_of(name: str) -> list[str]:
+    """Tags of a loss term `part/term`; the error of one step is also the level's prediction energy."""
+    part, _, term = name.partition("/")
+    kind, _, level = part.rpartition("_")
+    if kind == "critic":
+        return [f"{part}/calibration"] if term == "correlation" else [name]
+    if kind != "level":
+        return [name]
+    if term.startswith("rollout_error"):
+        depth = term.removeprefix("rollout_error").removeprefix("_")
+        energy = [f"{part}/prediction_energy"] if depth == "1" else []
+        return [f"{part}/rollout_error/depth_{depth}", *energy] if depth else []
+    if term.startswith("code_"):
+        return [f"macro_{level}/{'perplexity' if term == 'code_perplexity' else 'support'}"]
+    return [f"{part}/criterion/{term}"]
+
+
+@torch.no_grad()
+def representation(agent: Agent, module: AgentModule) -> Info:
+    """Signs of collapse of every level's states over the last batch."""
+    if module.batch is None:
+        return {}
+    states = encode(agent, module.batch, module.shaping).states
+    info = Info()
+    for level, (model, state) in enumerate(zip(agent.world_models, states, strict=True)):
+        info |= {f"level_{level}/{name}": value for name, value in model.monitors(state).items()}  # type: ignore[operator]
+    return info
+
+
+class PhaseClock:
+    """Share of wall time by phase, and frames per second, since the last reading."""
+
+    def __init__(self, frames: int) -> None:
+        self.read_at, self.frames_at = perf_counter(), frames
+
+    def read(self, seconds: dict[str, float], frames: int) -> dict[str, float]:
+        """`seconds` spent in each phase are set back to 0."""
+        now = perf_counter()
+        elapsed = max(now - self.read_at, 1e-9)
+        result = {f"time_share/{phase}": spent / elapsed for phase, spent in seconds.items()}
+        result["speed/frames_per_second"] = (frames - self.frames_at) / elapsed
+        seconds.update(dict.fromkeys(seconds, 0.0))
+        self.read_at, self.frames_at = now, frames
+        return result
