@@ -85,6 +85,7 @@ class HierarchicalActor(Actor):
         distances = [torch.full_like(request.surprise, float("nan")) for _ in states]
         reasons = [torch.zeros_like(mode) for _ in states]
         evaluations = torch.zeros((), dtype=torch.int64, device=mode.device)
+        current[top], reasons[top] = self._given(subgoals[top], request.injected[top], reasons[top])
         for level in range(top - 1, -1, -1):
             distances[level] = self._distance(level, states[level + 1], subgoals[level])
             reasons[level] = self._reasons(
@@ -111,6 +112,15 @@ class HierarchicalActor(Actor):
         entropy = torch.distributions.Categorical(logits=logits).entropy()
         unsure = entropy > self.auto_entropy * torch.log(torch.tensor(float(logits.shape[-1])))
         return torch.where(mode == 0, 1 + unsure.to(mode.dtype), mode)
+
+    def _given(
+        self, old: Subgoal, injected: Tensor | None, reason: Int[Tensor, " B"]
+    ) -> tuple[Subgoal, Int[Tensor, " B"]]:
+        """The subgoal of the highest level that acts: no level sets it one, but it may be injected."""
+        if injected is None:
+            return absent(old.latent), reason
+        ones = torch.ones_like(reason)
+        return Subgoal(injected, ones, ones.bool()), torch.full_like(reason, REASON["injected"])
 
     def _distance(self, level: int, upper_state: Tensor, subgoal: Subgoal) -> Float[Tensor, " B"]:
         """Distance of the perceived state to the subgoal; the perceived state is already lifted, by perception."""
