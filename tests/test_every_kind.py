@@ -32,7 +32,7 @@ UNUSED = {
     "actor.policies.0.displacement.bias",
     "actor.policies.0.displacement.weight",
 }
-"""Parameters that no loss reaches: the drives' weights are given, and the lowest level hands no state down."""
+"""Parameters that no loss reaches: drive weights are given, and the lowest level hands no state down."""
 CASES = [(slot, kind) for slot in SLOTS for kind in kinds(slot)]
 
 

@@ -36,8 +36,8 @@ class NoLatent(nn.Module):
 
 
 class HandMade(WorldModel):
-    """Adds (1, 10) to the first two numbers by the choice and z to the third; the drives' energies are numbers
-    of the new state."""
+    """A choice adds 1 to the first number or 10 to the second, z adds to the third; the drives' energies are the
+    first two."""
 
     def __init__(self, latent: nn.Module, going: float = 1.0) -> None:
         super().__init__()
@@ -220,7 +220,7 @@ def test_tokens_are_spread_over_candidates() -> None:
     assert (spreaded == tokens[:, None, None]).all()
 
 
-# ------------------------------------------------------------------------------------ the agent's own problems
+# ------------------------------------------------------------------------------ the agent's own problems
 def own_problem(agent, level: int, states, tokens_task):
     upper = agent.spec.levels[level].upper_dim
     subgoal = Subgoal(

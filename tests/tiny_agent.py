@@ -1,4 +1,4 @@
-"""Tiny agents from the debug preset, on the chain of three cells, and what the tests of whole agents do with them."""
+"""Tiny agents from the debug preset, on the chain of three cells, for the tests of whole agents."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

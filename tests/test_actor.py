@@ -1,0 +1,288 @@
+"""The hierarchical actor: plan, subgoal, plan, action; when to plan anew; greedy and joint; injection."""
+
+import pytest
+import torch
+from tiny_agent import CPU, calls, first_record, play, tiny_agent
+
+from hjepa.interfaces import Request
+from hjepa.types import REPLAN_REASONS, Subgoal
+
+ROWS = 4
+SPANS = (1, 2, 6)
+
+
+def quiet(rows: int, levels: int, **changed) -> Request:
+    """Nothing that would make any level plan anew, in mode 2."""
+    fields = {
+        "mode": torch.full((rows,), 2),
+        "is_first": torch.zeros(rows, dtype=torch.bool),
+        "surprise": torch.ones(rows),
+        "injected": (None,) * levels,
+    }
+    return Request(**fields | changed)
+
+
+def situation(agent, rows: int = ROWS):
+    """States of every level, far and fresh subgoals for them, and the task."""
+    torch.manual_seed(1)
+    task = agent.configure(torch.ones(rows, 1, dtype=torch.int64))
+    states = agent.lift(torch.randn(rows, 16), task.tokens)
+    everywhere = torch.ones(rows, dtype=torch.bool)
+    subgoals = [
+        Subgoal(torch.full((rows, level.upper_dim), 9.0), torch.full((rows,), 5), everywhere)
+        for level in agent.spec.levels
+    ]
+    return states, subgoals, task
+
+
+def reasons_of(choice, level: int) -> list[str]:
+    return [REPLAN_REASONS[number] for number in choice.reasons[level].tolist()]
+
+
+@pytest.mark.parametrize("mode", [1, 2])
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_r41_plan_to_subgoal_to_plan_to_action(levels: int, mode: int) -> None:
+    agent = tiny_agent(levels)
+    _, decision, _ = play(agent, 1, mode)[0]
+    for level in range(levels - 1):
+        upper, subgoal = decision.levels[level + 1], decision.levels[level].subgoal
+        assert subgoal.active.all()
+        assert (subgoal.remaining == SPANS[level + 1]).all()
+        assert (decision.levels[level].reason == REPLAN_REASONS.index("first")).all()
+        if mode == 2:
+            torch.testing.assert_close(subgoal.latent, upper.states[:, 0])
+        else:
+            given = decision.levels[level + 1].subgoal
+            policy = agent.actor.policies[level + 1]
+            _, proposal = policy(upper.state, given.latent, given.active, torch.zeros(3, 0, 0))
+            torch.testing.assert_close(subgoal.latent, proposal)
+            assert (upper.actions == -1).all() and upper.states.isnan().all()
+    assert not decision.levels[-1].subgoal.active.any()
+    if mode == 2:
+        assert torch.equal(decision.action, decision.levels[0].actions[:, 0])
+
+
+@pytest.mark.parametrize("levels", [2, 3])
+def test_r41_the_plan_below_pursues_the_subgoal(levels: int) -> None:
+    """What level 0 does is the best for its own problem under the subgoal that it got, and depends on it."""
+    agent = tiny_agent(levels, "actor.subgoal_weight=100.0")
+    torch.manual_seed(0)
+    agent.world_models[0].action_encoder.embedding.weight.data.normal_(std=5.0)
+    states, subgoals, task = situation(agent, 16)
+    request = quiet(16, levels, is_first=torch.ones(16, dtype=torch.bool))
+    choice = agent.actor.decide(agent.world, states, tuple(subgoals), task, request)
+    again = agent.actor.search(agent.world, 0, states[0], choice.subgoals[0], task)
+    assert torch.equal(choice.action, again.actions[:, 0])
+    other = Subgoal(-choice.subgoals[0].latent, choice.subgoals[0].remaining, choice.subgoals[0].active)
+    assert (agent.actor.search(agent.world, 0, states[0], other, task).energy != again.energy).all()
+
+
+def test_r41_a_subgoal_is_kept_while_nothing_happens() -> None:
+    agent = tiny_agent(3)
+    states, subgoals, task = situation(agent)
+    with calls(agent) as log:
+        choice = agent.actor.decide(agent.world, states, tuple(subgoals), task, quiet(ROWS, 3))
+    assert reasons_of(choice, 0) == reasons_of(choice, 1) == ["kept"] * ROWS
+    assert {name for name in log if name.startswith("planner")} == {"planner 0"}
+    for level in (0, 1):
+        assert torch.equal(choice.subgoals[level].latent, subgoals[level].latent)
+        assert torch.equal(choice.subgoals[level].remaining, subgoals[level].remaining)
+    assert choice.plans[1] is None and choice.plans[2] is None
+
+
+def test_r41_each_reason_to_plan_anew_row_by_row() -> None:
+    agent = tiny_agent(2)
+    states, subgoals, task = situation(agent, 5)
+    latent, remaining = subgoals[0].latent.clone(), torch.tensor([5, 0, 5, 5, 5])
+    latent[2] = states[1][2] + 0.01
+    request = quiet(5, 2, is_first=torch.arange(5) == 4, surprise=torch.tensor([1.0, 1.0, 1.0, 100.0, 1.0]))
+    given = (Subgoal(latent, remaining, subgoals[0].active), subgoals[1])
+    choice = agent.actor.decide(agent.world, states, given, task, request)
+    assert reasons_of(choice, 0) == ["kept", "deadline", "reached", "surprise", "first"]
+    assert choice.subgoals[0].remaining.tolist() == [5, 2, 2, 2, 2]
+    plan = choice.plans[1]
+    assert plan is not None
+    assert (plan.actions[0] == -1).all() and plan.energy[0].isnan()
+    assert torch.equal(choice.subgoals[0].latent[0], latent[0])
+    torch.testing.assert_close(choice.subgoals[0].latent[1:], plan.states[1:, 0])
+    assert choice.distances[0][2] < 0.3 < choice.distances[0][0]
+
+
+def test_r41_a_new_subgoal_above_is_a_reason_below() -> None:
+    agent = tiny_agent(3)
+    states, subgoals, task = situation(agent)
+    subgoals[1] = Subgoal(subgoals[1].latent, torch.tensor([5, 0, 5, 5]), subgoals[1].active)
+    choice = agent.actor.decide(agent.world, states, tuple(subgoals), task, quiet(ROWS, 3))
+    assert reasons_of(choice, 1) == ["kept", "deadline", "kept", "kept"]
+    assert reasons_of(choice, 0) == ["kept", "above", "kept", "kept"]
+
+
+def test_r41_without_a_subgoal_there_is_a_first_one() -> None:
+    agent = tiny_agent(2)
+    states, subgoals, task = situation(agent)
+    none = Subgoal(subgoals[0].latent, subgoals[0].remaining, torch.tensor([True, False, True, True]))
+    choice = agent.actor.decide(agent.world, states, (none, subgoals[1]), task, quiet(ROWS, 2))
+    assert reasons_of(choice, 0) == ["kept", "first", "kept", "kept"]
+    assert choice.distances[0].isnan().tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize("slack", [1.0, 2.0])
+def test_r41_subgoals_last_for_the_span_of_the_level_above(slack: float) -> None:
+    overrides = ["actor.reach_tolerance=0.0", "actor.surprise_threshold=1e9", f"actor.deadline_slack={slack}"]
+    agent = tiny_agent(3, *overrides)
+    # Waiting only: the episode lasts 16 steps.
+    agent.actor.policies[0].choice.bias.data = torch.tensor([0.0, 100.0, 0.0])
+    happened = play(agent, 14, 1)
+    for level, span in enumerate(SPANS[1:]):
+        anew = [
+            step for step, (_, decision, _) in enumerate(happened) if decision.levels[level].reason[0] > 0
+        ]
+        assert anew == list(range(0, 14, round(span * slack)))
+
+
+def test_r41_a_new_episode_drops_the_subgoals_of_the_last() -> None:
+    agent = tiny_agent(2)
+    happened = play(agent, 20, 1, rows=2, epsilon=1.0)
+    firsts = 0
+    for record, decision, _ in happened:
+        first = REPLAN_REASONS.index("first")
+        assert torch.equal(decision.levels[0].reason == first, record.is_first)
+        firsts += int(record.is_first.sum())
+    assert firsts > 2
+
+
+# --------------------------------------------------------------------------------------- coordination, satisfaction
+def coordinated(coordination: str):
+    """Subgoals that each coordination chooses, and the total energy of every first choice, all from one agent."""
+    agent = tiny_agent(2, f"actor.coordination={coordination}", "actor.subgoal_weight=3.0")
+    torch.manual_seed(0)
+    for level in (0, 1):
+        agent.world_models[level].energy_scale.fill_(1.0)
+        agent.world_models[level].readout[-1].weight.data.normal_(std=0.2)
+        agent.critics[level].variance.fill_(1.0), agent.critics[level].updates.fill_(1.0)
+    states, subgoals, task = situation(agent, 32)
+    nothing = Subgoal(subgoals[0].latent, subgoals[0].remaining, ~subgoals[0].active)
+    top = Subgoal(subgoals[1].latent, subgoals[1].remaining, ~subgoals[1].active)
+    choice = agent.actor.decide(agent.world, states, (nothing, top), task, quiet(32, 2))
+    plan = agent.actor.search(agent.world, 1, states[1], top, task)
+    totals, reached = [], []
+    for code in range(4):
+        action = agent.world_models[1].action_encoder.table()[code].expand(32, -1)
+        state = agent.world_models[1].predict(states[1], action, torch.zeros(32, 0), task.tokens).state
+        toward = Subgoal(state.detach(), nothing.remaining, ~nothing.active)
+        totals.append(
+            plan.first_energies[:, code] + agent.actor.search(agent.world, 0, states[0], toward, task).energy
+        )
+        reached.append(state.detach())
+    gaps = torch.stack([(choice.subgoals[0].latent - state).abs().amax(1) for state in reached], 1)
+    assert (gaps.amin(1) < 1e-5).all()
+    return choice, gaps.argmin(1), torch.stack(totals, 1)
+
+
+def test_r42_joint_is_never_worse_than_greedy_and_sometimes_better() -> None:
+    _, greedy, totals = coordinated("greedy")
+    _, joint, same_totals = coordinated("joint")
+    torch.testing.assert_close(totals, same_totals)
+    total = {
+        "greedy": totals.gather(1, greedy[:, None])[:, 0],
+        "joint": totals.gather(1, joint[:, None])[:, 0],
+    }
+    assert (total["joint"] <= total["greedy"] + 1e-5).all()
+    torch.testing.assert_close(total["joint"], totals.amin(1))
+    assert (total["joint"] < total["greedy"] - 1e-4).any(), "they never differ here"
+
+
+@pytest.mark.parametrize("satisfaction", ["lifted", "own"])
+def test_r42_satisfaction_is_measured_where_the_config_says(satisfaction: str) -> None:
+    agent = tiny_agent(2, f"actor.satisfaction={satisfaction}", "actor.subgoal_weight=2.0")
+    agent.actor.displacement_lifted.fill_(4.0)
+    agent.actor.displacement_own.fill_(8.0)
+    states, subgoals, task = situation(agent)
+    toward, away = subgoals[0], Subgoal(subgoals[0].latent, subgoals[0].remaining, ~subgoals[0].active)
+    first = torch.eye(3)[:1].expand(ROWS, 1, -1)
+    scores, ends = [], []
+    for subgoal in (toward, away):
+        made = agent.actor.problem(agent.world, 0, states[0], subgoal, task)
+        node = made.step(made.root(), first)
+        scores.append(made.score(node)[:, 0])
+        ends.append(node)
+    end, upper = ends[0].state[:, 0, 0], agent.world_models[1]
+    if satisfaction == "lifted":
+        distance = (upper.encoder(end, task.tokens) - toward.latent).norm(dim=-1) / 4
+    else:
+        distance = (end - upper.lower(toward.latent)).norm(dim=-1) / 8
+    discount = ends[0].log_discount[:, 0, 0].exp()
+    torch.testing.assert_close(scores[0] - scores[1], 2 * discount * distance, rtol=1e-4, atol=1e-5)
+
+
+def test_calibration_moves_toward_what_states_do() -> None:
+    agent = tiny_agent(3)
+    for _ in range(400):
+        agent.actor.calibrate(torch.tensor([2.0, 3.0]), torch.tensor([4.0, 5.0]))
+    torch.testing.assert_close(agent.actor.displacement_lifted, torch.tensor([2.0, 3.0]), atol=0.02, rtol=0)
+    torch.testing.assert_close(agent.actor.displacement_own, torch.tensor([4.0, 5.0]), atol=0.02, rtol=0)
+
+
+# --------------------------------------------------------------------------------------- injection
+@pytest.mark.parametrize("mode", [1, 2])
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_r44_injected_subgoals_are_used_at_any_level_and_logged(level: int, mode: int) -> None:
+    agent = tiny_agent(3, "actor.subgoal_weight=50.0")
+    record, state = first_record(), agent.initial(3, CPU)
+    injected = {level: torch.randn(3, agent.spec.levels[level].upper_dim)}
+    decision, after = agent.act(record, state, mode, injected=injected)
+    subgoal = decision.levels[level].subgoal
+    assert torch.equal(subgoal.latent, injected[level]) and subgoal.active.all()
+    assert (decision.levels[level].reason == REPLAN_REASONS.index("injected")).all()
+    assert torch.equal(after.subgoals[level].latent, injected[level])
+    if mode == 2:
+        pursued = agent.actor.search(
+            agent.world, level, decision.levels[level].state, subgoal, agent.configure(record.mission)
+        )
+        torch.testing.assert_close(decision.levels[level].plan_energy, pursued.energy)
+        alone, _ = agent.act(record, state, mode)
+        assert (decision.levels[level].plan_energy - alone.levels[level].plan_energy).abs().min() > 1e-3
+
+
+def test_r44_the_lowest_level_alone_follows_an_oracle() -> None:
+    agent = tiny_agent(2, "actor.subgoal_weight=50.0")
+    record, state = first_record(), agent.initial(3, CPU)
+    target = torch.randn(3, 12)
+    decision, after = agent.act(record, state, 2, levels=1, injected={0: target})
+    alone, left = agent.act(record, after, 2, levels=1)
+    assert torch.equal(decision.levels[0].subgoal.latent, target)
+    assert (decision.levels[0].plan_energy - alone.levels[0].plan_energy).abs().min() > 1e-3
+    assert not left.subgoals[0].active.any(), "it outlives its injection"
+
+
+# --------------------------------------------------------------------------------------- distillation
+def test_the_policies_alone_learn_from_the_actors_loss() -> None:
+    agent = tiny_agent(2).train()
+    states, _, task = situation(agent, 16)
+    states = tuple(state.detach().requires_grad_() for state in states)
+    loss, info = agent.actor.loss(agent.world, states, task)
+    loss.backward()
+    assert {"divergence_0", "divergence_1", "subgoal_error_1"} <= set(info)
+    assert all(state.grad is None for state in states)
+    reached = {
+        name.split(".")[0] for name, parameter in agent.named_parameters() if parameter.grad is not None
+    }
+    inside = {
+        name.split(".")[1] for name, parameter in agent.named_parameters() if parameter.grad is not None
+    }
+    assert reached == {"actor"} and inside == {"policies"}
+
+
+def test_warm_start_is_the_policy_unrolled_through_the_world_model() -> None:
+    agent = tiny_agent(1, "actor.warm_start=true", "levels.0.horizon=3")
+    states, subgoals, task = situation(agent)
+    seen = []
+    planner = agent.actor.planners[0].plan
+    agent.actor.planners[0].plan = lambda problem, warm: seen.append(warm) or planner(problem, warm)
+    agent.actor.search(agent.world, 0, states[0], subgoals[0], task)
+    state = states[0]
+    for step in range(3):
+        logits, _ = agent.actor.policies[0](state, subgoals[0].latent, subgoals[0].active, task.tokens)
+        torch.testing.assert_close(seen[0][:, step], logits.log_softmax(-1))
+        action = agent.world_models[0].action_encoder.table()[logits.argmax(-1)]
+        state = agent.world_models[0].predict(state, action, torch.zeros(ROWS, 0), task.tokens).state
