@@ -6,6 +6,7 @@ outer classes lose their bases and everything else. What importlib then runs is 
 
 import ast
 import builtins
+import linecache
 import sys
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
@@ -28,8 +29,20 @@ class ConfigReader(SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
     def source_to_code(self, data: bytes, path: str) -> CodeType:  # type: ignore[override]
-        """Raises SyntaxError as an import would, and NeedsImportError."""
-        return compile(reduced(ast.parse(data, path)), path, "exec", dont_inherit=True)
+        """Raises SyntaxError as an import would, and NeedsImportError.
+
+        The code goes by another file name than the whole module's: `inspect`, by which pydantic finds the docstrings of
+        fields, takes two modules of one file for the same.
+        """
+        name = reduced_name(path)
+        lines = data.decode().splitlines(keepends=True)
+        linecache.cache[name] = (len(data), None, lines, name)
+        return compile(reduced(ast.parse(data, path)), name, "exec", dont_inherit=True)
+
+
+def reduced_name(path: str | Path) -> str:
+    """The file name under which a reduced module's code is known."""
+    return f"{path}#config"
 
 
 def read(path: Path, name: str) -> ModuleType:
@@ -43,6 +56,7 @@ def read(path: Path, name: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"cannot read {path}")
     module = module_from_spec(spec)
+    module.__file__ = reduced_name(path)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)

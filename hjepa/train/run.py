@@ -1,6 +1,7 @@
 """One training run: assemble agent, environments, store and Trainer; start afresh or resume exactly."""
 
 import json
+import logging
 import platform
 import subprocess
 import sys
@@ -84,6 +85,7 @@ def fit(config: RunConfig, run_dir: Path, agent: Agent, resume: bool) -> int:
     updates = max((settings.frames - settings.prefill) // settings.frames_per_update, 1)
     module = lightning_module(config, run, updates)
     start = restore_run(run, module, run_dir) if resume else 0
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     report = ReportCallback(config, run, run_dir, updates, start)
     trainer = Trainer(
         accelerator=settings.accelerator,
@@ -103,6 +105,7 @@ def fit(config: RunConfig, run_dir: Path, agent: Agent, resume: bool) -> int:
     with warnings.catch_warnings():
         # The loader yields numbers, not data: workers would have nothing to do.
         warnings.filterwarnings("ignore", ".*num_workers.*")
+        warnings.filterwarnings("ignore", ".*LeafSpec.*")
         trainer.fit(module, DataLoader(UpdateNumbers(start, updates), batch_size=None))
     return report.finish()
 
