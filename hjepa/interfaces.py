@@ -1,11 +1,11 @@
-"""The seven slots of the agent, and the parts of a world model and an actor, as abstract base classes. Read this first.
+"""The seven slots of the agent as abstract base classes. Read this first; `parts.py` has the slots inside them.
 
 Every implementation is one file `hjepa/modules/<slot>/<kind>.py` with a nested `Config` and a constructor
 `(config, spec)`, followed by its sub-slots by name (`encoder=...`, `objective=...`). Modules get tensors and typed
 messages, never a dict or the run's config. Shapes: see the legend in `types.py`. Every energy is a cost.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,12 +14,26 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from hjepa.config import ModuleConfig
+from hjepa.parts import (
+    ActionEncoder,
+    Encoder,
+    Latent,
+    Loss,
+    Module,
+    Node,
+    Objective,
+    Planner,
+    PlanningProblem,
+    Policy,
+    Predictor,
+)
 from hjepa.types import (
     CriticBatch,
     Info,
     LevelBatch,
     LevelSpec,
+    MemoryEntry,
+    MemoryState,
     Observation,
     Plan,
     Prediction,
@@ -29,13 +43,32 @@ from hjepa.types import (
     TensorStruct,
 )
 
-Loss = tuple[Tensor, Info]
-
-
-class Module(nn.Module, ABC):
-    """An implementation of a slot."""
-
-    Config: ClassVar[type[ModuleConfig]]
+__all__ = [
+    "ActionEncoder",
+    "Actor",
+    "Choice",
+    "Configurator",
+    "Critic",
+    "Drive",
+    "Encoder",
+    "IntrinsicCost",
+    "Latent",
+    "Loss",
+    "MemoryEntry",
+    "MemoryState",
+    "Module",
+    "Node",
+    "Objective",
+    "Perception",
+    "Planner",
+    "PlanningProblem",
+    "Policy",
+    "Predictor",
+    "Request",
+    "ShortTermMemory",
+    "World",
+    "WorldModel",
+]
 
 
 # ------------------------------------------------------------------------------------------------ 1 configurator
@@ -85,92 +118,6 @@ class Perception(Module):
 
 
 # ------------------------------------------------------------------------------------------------ 3 world model
-class Encoder(Module):
-    """Lifts the state of the level below to this level: s_l = Enc_l(s_{l-1}) (L22 eq. 14)."""
-
-    @abstractmethod
-    def forward(
-        self, lower_state: Float[Tensor, "*B Dl"], tokens: Float[Tensor, "*B K C"]
-    ) -> Float[Tensor, "*B D"]: ...
-
-
-class ActionEncoder(Module):
-    """The choices a level's planner has, and how the one that was made is read off a segment of the level below."""
-
-    num_actions: int
-
-    @abstractmethod
-    def table(self) -> Float[Tensor, "A M"]:
-        """Embedding of every choice: environment actions at level 0, macro-action codes or a bank above."""
-
-    @abstractmethod
-    def infer(
-        self, lower_states: Float[Tensor, "*B stride_1 Dl"], lower_actions: Float[Tensor, "*B stride Ml"]
-    ) -> tuple[Float[Tensor, "*B M"], Float[Tensor, "*B A"]]:
-        """The action embedding behind a segment (with gradient), and its (one-hot or soft) weights over the choices."""
-
-    @abstractmethod
-    def loss(
-        self, weights: Float[Tensor, "R A"], state: Float[Tensor, "R D"]
-    ) -> Loss:
-        """Auxiliary loss of inferred weights and the states they start from: code usage, prior over codes."""
-
-    @abstractmethod
-    def support(self, state: Float[Tensor, "*B D"]) -> Float[Tensor, "*B A"]:
-        """Log-probability of each choice under the data, given the state: what in-support search is bounded by."""
-
-
-class Predictor(Module):
-    """Pred_l(s, a, z): the next state of the level (L22 section 4)."""
-
-    @abstractmethod
-    def forward(
-        self,
-        state: Float[Tensor, "*B D"],
-        action: Float[Tensor, "*B M"],
-        latent: Float[Tensor, "*B Z"],
-        tokens: Float[Tensor, "*B K C"],
-    ) -> Float[Tensor, "*B D"]: ...
-
-
-class Latent(Module):
-    """The latent variable z of a JEPA, and its information penalty R(z) (L22 section 4.4-4.5)."""
-
-    dim: int
-    """Z; 0 for `none`."""
-
-    @abstractmethod
-    def infer(
-        self, state: Float[Tensor, "*B D"], action: Float[Tensor, "*B M"], target: Float[Tensor, "*B D"]
-    ) -> tuple[Float[Tensor, "*B Z"], Float[Tensor, "*B"]]:
-        """Amortised inference: z (with gradient) and its information penalty R(z) in nats."""
-
-    @abstractmethod
-    def sample(self, state: Float[Tensor, "*B D"], samples: int) -> Float[Tensor, "*B S Z"]:
-        """Draw z from its prior, for planning under uncertainty."""
-
-    @abstractmethod
-    def candidates(self, state: Float[Tensor, "*B D"]) -> Float[Tensor, "*B S Z"]:
-        """A set of z over which F = min_z E is taken (every code when discrete, the mode and draws when not)."""
-
-
-class Objective(Module):
-    """What makes a JEPA's representation informative and predictable: prediction error and anti-collapse terms."""
-
-    target_network: ClassVar[bool]
-    """Whether predictions are compared with the moving-average network's states (else with the online ones)."""
-
-    @abstractmethod
-    def forward(
-        self,
-        states: Float[Tensor, "B T D"],
-        predictions: Float[Tensor, "R D"],
-        targets: Float[Tensor, "R D"],
-        mask: Bool[Tensor, " R"],
-    ) -> Loss:
-        """`states`: all online states of the batch; row i of `predictions` is compared with row i of `targets` where `mask`."""
-
-
 class WorldModel(Module):
     """One level's JEPA: encoder, action encoder, predictor, latent variable, objective, and energy readouts."""
 
@@ -194,7 +141,9 @@ class WorldModel(Module):
         """A readout of the lower level's state: used where satisfaction is measured in the level's own space."""
 
     @abstractmethod
-    def loss(self, batch: LevelBatch, states: Float[Tensor, "B T D"], targets: Float[Tensor, "B T D"]) -> Loss:
+    def loss(
+        self, batch: LevelBatch, states: Float[Tensor, "B T D"], targets: Float[Tensor, "B T D"]
+    ) -> Loss:
         """JEPA loss over rollouts from every record. `states` are this level's own, online; `targets` the moving average's."""
 
     @abstractmethod
@@ -213,7 +162,9 @@ class Drive(Module):
     guardrail: ClassVar[bool] = False
 
     @abstractmethod
-    def perceived(self, signals: Signals, memory: "ShortTermMemory", contents: "MemoryState") -> Float[Tensor, " B"]:
+    def perceived(
+        self, signals: Signals, memory: "ShortTermMemory", contents: "MemoryState"
+    ) -> Float[Tensor, " B"]:
         """Energy of a perceived step. `contents` do not hold the present record yet."""
 
     def predicted(self, readout: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
@@ -273,40 +224,6 @@ class Critic(Module):
 
 
 # ------------------------------------------------------------------------------------------------ 6 short-term memory
-@dataclass(frozen=True)
-class MemoryEntry(TensorStruct):
-    """A triple (time, state, energy) with what belongs to it (L22 section 3.3, Fig. 7)."""
-
-    time: Int[Tensor, " B"]
-    """Environment steps since the episode began."""
-    state: Float[Tensor, "B D"]
-    intrinsic: Float[Tensor, " B"]
-    critic: Float[Tensor, " B"]
-    action: Int[Tensor, " B"]
-    imagined: Bool[Tensor, " B"]
-    code: Int[Tensor, " B"]
-    """Hash of the observation, for exact counts."""
-
-
-@dataclass(frozen=True)
-class MemoryState(TensorStruct):
-    """Contents of the memory: `slots` of R entries a row, and how often each observation was ever seen."""
-
-    keys: Float[Tensor, "B R D"]
-    values: Float[Tensor, "B R D"]
-    time: Int[Tensor, "B R"]
-    """-1 where the place is empty."""
-    intrinsic: Float[Tensor, "B R"]
-    critic: Float[Tensor, "B R"]
-    action: Int[Tensor, "B R"]
-    imagined: Bool[Tensor, "B R"]
-    code: Int[Tensor, "B R"]
-    written: Int[Tensor, " B"]
-    """Entries written since the episode began."""
-    visits: Int[Tensor, " bins"]
-    """Lifetime count of observations by hash bin, shared by the rows."""
-
-
 class ShortTermMemory(Module):
     """Holds (time, state, energy, action); soft, differentiable read by state (L22 eq. 15-20). `MemoryState` is explicit."""
 
@@ -348,46 +265,6 @@ class ShortTermMemory(Module):
 
 # ------------------------------------------------------------------------------------------------ 7 actor
 @dataclass(frozen=True)
-class Node(TensorStruct):
-    """Partial plans during a search; N of them a row, S samples of z each."""
-
-    state: Float[Tensor, "B N S D"]
-    energy: Float[Tensor, "B N S"]
-    """Energy so far, discounted."""
-    log_discount: Float[Tensor, "B N S"]
-    """Log of discount times probability that the episode goes on."""
-    estimates: Float[Tensor, "B N S"] | None = None
-    """Sum over the steps taken of what the critic said there of the whole plan's energy; None without such a critic."""
-    depth: int = 0
-    """Steps taken."""
-
-
-class PlanningProblem(ABC):
-    """What a planner sees of cost, world model and subgoal. Built by the agent (or by a test around a table)."""
-
-    batch: int
-    num_actions: int
-    horizon: int
-    device: torch.device
-
-    @abstractmethod
-    def root(self) -> Node:
-        """N = 1."""
-
-    @abstractmethod
-    def support(self, node: Node) -> Float[Tensor, "B N A"]:
-        """Log prior of each choice; -inf where it is out of the data's support and must not be chosen."""
-
-    @abstractmethod
-    def step(self, node: Node, weights: Float[Tensor, "B N A"]) -> Node:
-        """Take one choice (one-hot weights) or a mixture of choices (relaxed); differentiable."""
-
-    @abstractmethod
-    def score(self, node: Node) -> Float[Tensor, "B N"]:
-        """Total energy of a plan that ends here: energy so far, critic and subgoal at the end, risk over samples of z."""
-
-
-@dataclass(frozen=True)
 class Request(TensorStruct):
     """What is asked of the actor at this step, a row an environment."""
 
@@ -415,39 +292,6 @@ class Choice:
     plans: tuple[Plan | None, ...]
     """For each level, the plan made now over all rows (rows that did not plan hold -1 and nan), or None."""
     evaluations: Int[Tensor, ""]
-
-
-class Planner(Module):
-    """Finds a low-energy plan of `problem.horizon` choices (L22 section 3.1.2 step 5). One a level."""
-
-    @abstractmethod
-    def plan(self, problem: PlanningProblem, warm_start: Float[Tensor, "B H A"] | None) -> Plan:
-        """`warm_start`: log-probabilities to begin from (the policy unrolled through the world model), or None."""
-
-
-class Policy(Module):
-    """The amortised actor of one level: mode 1, and warm start of mode 2 (L22 section 3.1.1 and 3.1.3)."""
-
-    @abstractmethod
-    def forward(
-        self,
-        state: Float[Tensor, "*B D"],
-        subgoal: Float[Tensor, "*B G"],
-        has_subgoal: Bool[Tensor, "*B"],
-        tokens: Float[Tensor, "*B K C"],
-    ) -> tuple[Float[Tensor, "*B A"], Float[Tensor, "*B D"]]:
-        """Logits over the level's choices, and the state to reach next (a level above 0 hands it down as the subgoal)."""
-
-    @abstractmethod
-    def loss(
-        self,
-        state: Float[Tensor, "B D"],
-        subgoal: Float[Tensor, "B G"],
-        has_subgoal: Bool[Tensor, " B"],
-        tokens: Float[Tensor, "B K C"],
-        plan: Plan,
-    ) -> Loss:
-        """Distillation: divergence between the mode-2 plan and the policy."""
 
 
 @dataclass(frozen=True)

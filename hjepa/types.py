@@ -294,3 +294,37 @@ class Decision:
     """Level-0 prediction error of the last step relative to its running mean; 1 is typical."""
     evaluations: Int[Tensor, ""]
     """Predictor evaluations spent on this decision, summed over the batch."""
+
+
+@dataclass(frozen=True)
+class MemoryEntry(TensorStruct):
+    """A triple (time, state, energy) with what belongs to it (L22 section 3.3, Fig. 7)."""
+
+    time: Int[Tensor, " B"]
+    """Environment steps since the episode began."""
+    state: Float[Tensor, "B D"]
+    intrinsic: Float[Tensor, " B"]
+    critic: Float[Tensor, " B"]
+    action: Int[Tensor, " B"]
+    imagined: Bool[Tensor, " B"]
+    code: Int[Tensor, " B"]
+    """Hash of the observation, for exact counts."""
+
+
+@dataclass(frozen=True)
+class MemoryState(TensorStruct):
+    """Contents of the memory: `slots` of R entries a row, and how often each observation was ever seen."""
+
+    keys: Float[Tensor, "B R D"]
+    values: Float[Tensor, "B R D"]
+    time: Int[Tensor, "B R"]
+    """-1 where the place is empty."""
+    intrinsic: Float[Tensor, "B R"]
+    critic: Float[Tensor, "B R"]
+    action: Int[Tensor, "B R"]
+    imagined: Bool[Tensor, "B R"]
+    code: Int[Tensor, "B R"]
+    written: Int[Tensor, " B"]
+    """Entries written since the episode began."""
+    visits: Int[Tensor, " bins"]
+    """Lifetime count of observations by hash bin, shared by the rows."""

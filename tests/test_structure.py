@@ -90,8 +90,6 @@ def test_every_folder_of_code_is_a_package():
 
 def test_no_file_is_too_long():
     lengths = {name(path): len(path.read_text().splitlines()) for path in PACKAGE + SCRIPTS}
-    # The interfaces are one file on purpose: it is what one reads first.
-    del lengths["hjepa/interfaces.py"]
     assert {path: length for path, length in lengths.items() if length > MOST_LINES} == {}
 
 
