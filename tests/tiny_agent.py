@@ -34,8 +34,10 @@ def tiny_config(levels: int = 2, *overrides: str) -> RunConfig:
 
 
 def tiny_agent(levels: int = 2, *overrides: str) -> Agent:
-    """An untrained agent in evaluation mode; the same at every call."""
-    return seeded_agent(tiny_config(levels, *overrides)).eval()
+    """An untrained agent in evaluation mode, the same at every call; a subgoal's weight counts in units of energy."""
+    agent = seeded_agent(tiny_config(levels, *overrides)).eval()
+    agent.actor.energy_unit.fill_(1.0)
+    return agent
 
 
 def tiny_run(config: RunConfig, folder: Path, frames: int = 100, agent: Agent | None = None) -> RunState:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hjepa.config import ModuleConfig, Slot, choose
 from hjepa.interfaces import Actor, Choice, Loss, Planner, Policy, Request, World
 from hjepa.planning import LatentProblem, RiskMeasure, SubgoalTerm, spread
+from hjepa.search import expand
 from hjepa.types import REPLAN_REASONS, AgentSpec, Info, Plan, Subgoal, Task
 
 REASON = {name: number for number, name in enumerate(REPLAN_REASONS)}
@@ -35,7 +36,8 @@ class HierarchicalActor(Actor):
         satisfaction: Literal["lifted", "own"] = "lifted"
         """Where a lower state is compared with the subgoal: after lifting it a level, or in its own space."""
         subgoal_weight: float = Field(1.0, ge=0)
-        """Energy of ending one typical displacement away from the subgoal."""
+        """Energy of ending one typical displacement away from the subgoal, in units of how much the level's own energies
+        typically differ between its choices; so it neither drowns them nor is drowned, whatever the drives' scale."""
         reach_tolerance: float = Field(0.3, ge=0)
         """A subgoal counts as reached within this share of the typical displacement over one step of the level above."""
         surprise_threshold: float = Field(5.0, gt=0)
@@ -59,6 +61,8 @@ class HierarchicalActor(Actor):
 
     displacement_lifted: Tensor
     displacement_own: Tensor
+    energy_unit: Tensor
+    """Running mean, a level, of the std of one-step plans' energies over the choices, without a subgoal."""
 
     def __init__(self, config: Config, spec: AgentSpec, planners: list[Planner], policies: list[Policy]) -> None:
         super().__init__()
@@ -74,6 +78,7 @@ class HierarchicalActor(Actor):
         above = max(len(spec.levels) - 1, 0)
         self.register_buffer("displacement_lifted", torch.ones(above))
         self.register_buffer("displacement_own", torch.ones(above))
+        self.register_buffer("energy_unit", torch.zeros(len(spec.levels)))
 
     # -------------------------------------------------------------------------------------------- deciding
     def decide(
@@ -212,7 +217,7 @@ class HierarchicalActor(Actor):
         )
 
     def _term(self, world: World, level: int, subgoal: Subgoal, task: Task) -> SubgoalTerm:
-        weight = subgoal.active * self.subgoal_weight
+        weight = subgoal.active * self.subgoal_weight * self.energy_unit[level]
         if level == len(self.levels) - 1 or self.satisfaction == "own":
             own = level < len(self.levels) - 1
             target = world.world_models[level + 1].lower(subgoal.latent) if own else subgoal.latent
@@ -273,6 +278,7 @@ class HierarchicalActor(Actor):
         total, info = states[0].new_zeros(()), Info()
         subgoal = absent(states[top])
         for level in range(top, -1, -1):
+            self._measure(world, level, states[level], task)
             plan = self.search(world, level, states[level], subgoal, task)
             arguments = (states[level], subgoal.latent, subgoal.active, task.tokens.detach())
             loss, terms = self.policies[level].loss(*arguments, plan)
@@ -281,6 +287,14 @@ class HierarchicalActor(Actor):
             if level > 0:
                 subgoal = self._mixed_subgoal(level, plan, arguments)
         return total, info
+
+    @torch.no_grad()
+    def _measure(self, world: World, level: int, state: Float[Tensor, "B D"], task: Task) -> None:
+        """Track how much one choice differs from another by the level's own energies."""
+        nowhere = absent(state.new_zeros(len(state), self.levels[level].upper_dim))
+        problem = self.problem(world, level, state, nowhere, task)
+        energies = problem.score(expand(problem, problem.root()))
+        self.energy_unit[level].lerp_(energies.std(1).mean(), 0.02)
 
     @torch.no_grad()
     def _mixed_subgoal(self, level: int, plan: Plan, arguments: tuple[Tensor, ...]) -> Subgoal:
