@@ -33,6 +33,7 @@ TO_PICK_UP = tuple(
 )
 TO_UNLOCK = (minigrid_envs.UnlockEnv,)
 TO_REMEMBER = (minigrid_envs.MemoryEnv,)
+KNOWN = (*TO_GOAL_CELL, *TO_PICK_UP, *TO_UNLOCK, *TO_REMEMBER)
 MOVABLE = ("key", "ball", "box")
 GROUND = ("wall", "floor", "goal", "lava")
 
@@ -132,6 +133,8 @@ class Episode:
     def __init__(self, env: Any) -> None:
         """`env` has just been reset. Raises UnsupportedError where its rules or objects are not known."""
         world = env.unwrapped
+        if not isinstance(world, KNOWN):
+            raise UnsupportedError(f"the search does not know what succeeds in {type(world).__name__}")
         self._objects: list[Any] = []
         for item in world.grid.grid:
             while item is not None and item.type in MOVABLE:
@@ -186,10 +189,8 @@ class Episode:
         if isinstance(world, TO_UNLOCK):
             number = next(index for index, (_, door) in enumerate(self._doors) if door is world.door)
             return frozenset(), frozenset(), None, number
-        if isinstance(world, TO_REMEMBER):
-            ends = [row * world.width + column for column, row in (world.success_pos, world.failure_pos)]
-            return frozenset(ends[:1]), frozenset(ends[1:]), None, None
-        raise UnsupportedError(f"the search does not know what succeeds in {type(world).__name__}")
+        ends = [row * world.width + column for column, row in (world.success_pos, world.failure_pos)]
+        return frozenset(ends[:1]), frozenset(ends[1:]), None, None
 
 
 class ShortestPaths:
