@@ -18,7 +18,13 @@ from hjepa.eval.ladder import Arm, Ladder, Pair, climb
 from hjepa.eval.load import load
 from hjepa.eval.verdict import Verdict, judge
 
-COLORS = {"random": "#9a9a9a", "mode_1": "#4c9f70", "flat": "#4878cf", "hierarchical": "#d1603d", "oracle": "#8e6bbf"}
+COLORS = {
+    "random": "#9a9a9a",
+    "mode_1": "#4c9f70",
+    "flat": "#4878cf",
+    "hierarchical": "#d1603d",
+    "oracle": "#8e6bbf",
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,11 @@ def draw_arms(diagnosis: Diagnosis, path: Path) -> None:
     hatches = ["//" if arm.oracle else "" for arm in arms]
     axes.barh(places, rates, color=colors, hatch=hatches, edgecolor="white", height=0.7)
     axes.errorbar(rates, places, xerr=np.abs(bounds - rates), fmt="none", ecolor="#303030", capsize=3)
-    axes.set_yticks(places, [f"{arm.name}\n(oracle, diagnosis only)" if arm.oracle else arm.name for arm in arms], fontsize=8)
+    axes.set_yticks(
+        places,
+        [f"{arm.name}\n(oracle, diagnosis only)" if arm.oracle else arm.name for arm in arms],
+        fontsize=8,
+    )
     for place, arm in zip(places, arms, strict=True):
         text = f"{arm.success_rate:.0%}, {arm.evaluations_per_decision:.0f} evaluations a decision"
         axes.text(1.02, place, text, va="center", fontsize=8, transform=axes.get_yaxis_transform())

@@ -15,7 +15,15 @@ from torch import Tensor
 
 from hjepa.agent import Agent, AgentState
 from hjepa.envs.vector import Record
-from hjepa.eval.shortest_path import GROUND, STATE_LIMIT, Episode, Maze, ShortestPaths, State, UnsupportedError
+from hjepa.eval.shortest_path import (
+    GROUND,
+    STATE_LIMIT,
+    Episode,
+    Maze,
+    ShortestPaths,
+    State,
+    UnsupportedError,
+)
 from hjepa.types import Observation
 
 KEPT_MAZES = 20
@@ -42,7 +50,9 @@ class OracleSubgoals:
         self._rows: dict[int, _Row] = {}
         self._latent: Tensor | None = None
 
-    def __call__(self, record: Record, state: AgentState, envs: Sequence[Any]) -> dict[int, Float[Tensor, "N G"]]:
+    def __call__(
+        self, record: Record, state: AgentState, envs: Sequence[Any]
+    ) -> dict[int, Float[Tensor, "N G"]]:
         """The subgoals for `record`; see `hjepa.eval.rollout.Oracle`. Raises UnsupportedError for unknown rules."""
         over = (record.terminated | record.truncated).tolist()
         renewed = []
