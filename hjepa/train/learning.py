@@ -137,16 +137,16 @@ def critic_loss(
         windows.tokens,
     )
     loss, info = critic.loss(batch, target)  # type: ignore[operator]
-    predicted, actual = one_step(agent, windows, level, lower_actions)
+    predicted, actual = one_step(agent, windows, level, states, lower_actions)
     imagined, terms = critic.imagined_loss(predicted, actual, windows.tokens.flatten(0, 1))  # type: ignore[operator]
     return loss + imagined, info | terms
 
 
 def one_step(
-    agent: Agent, windows: Windows, level: int, lower_actions: Tensor
+    agent: Agent, windows: Windows, level: int, states: Float[Tensor, "B T D"], lower_actions: Tensor
 ) -> tuple[Float[Tensor, "R D"], Float[Tensor, "R D"]]:
-    """Predicted and actual end states of every step; the actual one twice where the step does not reach a valid state."""
-    model, step, states = agent.world_models[level], windows.spans[level], windows.states[level]
+    """Predicted (from `states`) and actual end states of every step; the actual one twice where it reaches no record."""
+    model, step = agent.world_models[level], windows.spans[level]
     if level == 0:
         action = lower_actions @ model.action_encoder.table()  # type: ignore[operator,union-attr]
     else:
