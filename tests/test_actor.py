@@ -151,9 +151,9 @@ def test_r41_a_new_episode_drops_the_subgoals_of_the_last() -> None:
     assert firsts > 2
 
 
-# --------------------------------------------------------------------------------------- coordination, satisfaction
+# ------------------------------------------------------------------- coordination, satisfaction
 def coordinated(coordination: str):
-    """Subgoals that each coordination chooses, and the total energy of every first choice, all from one agent."""
+    """Subgoals that a coordination chooses, and the total energy of every first choice."""
     agent = tiny_agent(2, f"actor.coordination={coordination}", "actor.subgoal_weight=3.0")
     torch.manual_seed(0)
     for level in (0, 1):

@@ -138,7 +138,7 @@ def test_r29_an_episode_begins_with_an_empty_memory() -> None:
 
 
 def test_r35_the_seven_steps_of_mode_2_in_order() -> None:
-    """Perceive, propose, simulate, evaluate, plan, act, store (L22 section 3.1.2); proposals from the policy."""
+    """Perceive, propose, simulate, evaluate, plan, act, store (L22 section 3.1.2)."""
     agent = tiny_agent(2, "actor.warm_start=true")
     with calls(agent) as log:
         agent.act(first_record(), agent.initial(3, CPU), 2)

@@ -36,8 +36,8 @@ class NoLatent(nn.Module):
 
 
 class HandMade(WorldModel):
-    """A choice adds 1 to the first number or 10 to the second, z adds to the third; the drives' energies are the
-    first two."""
+    """Choice 0 adds 1 to the first number, 1 adds 10 to the second, z adds to the third; the first two are
+    the drives' energies."""
 
     def __init__(self, latent: nn.Module, going: float = 1.0) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ def tiny_config(levels: int = 2, *overrides: str) -> RunConfig:
 
 
 def tiny_agent(levels: int = 2, *overrides: str) -> Agent:
-    """An untrained agent in evaluation mode, the same at every call; a subgoal's weight counts in units of energy."""
+    """An untrained agent in evaluation mode, always the same; subgoal weights are in units of energy."""
     agent = seeded_agent(tiny_config(levels, *overrides)).eval()
     agent.actor.energy_unit.fill_(1.0)
     return agent
