@@ -114,7 +114,7 @@ def test_the_flat_agent_with_more_search_has_the_same_weights(tmp_path):
 
 
 def ladder(**rates):
-    """Arms over 40 episodes; the first episodes succeed, so that better arms succeed wherever worse ones do."""
+    """Arms over 40 episodes; the first ones succeed, so better arms succeed wherever worse ones do."""
     built = Ladder(run=SimpleNamespace(), env_id="env", seeds=range(40))
     for name, rate in {"random": 0.0, **rates}.items():
         returns = (np.arange(40) < round(40 * rate)).astype(float)

@@ -1,4 +1,4 @@
-"""Shortest paths are executed for real; the oracle's subgoals are what the agent then perceives; no learner sees them."""
+"""Shortest paths are executed for real; the oracle's subgoals are what the agent then perceives."""
 
 import ast
 import copy
@@ -267,7 +267,8 @@ def test_only_the_ladder_imports_the_oracle():
 def test_training_never_loads_the_oracle():
     code = (
         "import sys, pkgutil, importlib, hjepa.train\n"
-        "for one in pkgutil.iter_modules(hjepa.train.__path__): importlib.import_module('hjepa.train.' + one.name)\n"
+        "for one in pkgutil.iter_modules(hjepa.train.__path__):\n"
+        "    importlib.import_module('hjepa.train.' + one.name)\n"
         f"assert 'hjepa.train.run' in sys.modules; print(sorted({SECRET!r} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -29,7 +29,7 @@ COLORS = {
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The one JSON object on the last line of `hjepa diagnose --json`; its fields are a promise to scripts."""
+    """The JSON object on the last line of `hjepa diagnose --json`; its fields are a promise to scripts."""
 
     env: str
     episodes: int
@@ -45,9 +45,10 @@ class Diagnosis:
 
 
 def diagnose(run: Path, episodes: int, seed: int, as_json: bool) -> int:
-    """Play every arm on `episodes` held-out layouts of suite `seed`, print what came of it, return the exit status.
+    """Play every arm on `episodes` held-out layouts of suite `seed`, print what came of it; returns the exit
+    status.
 
-    Table, words and numbers are for the terminal; RUN/diagnose gets diagnose.json (by episode too) and diagnose.png.
+    RUN/diagnose gets diagnose.json, which has every episode's result too, and diagnose.png.
     Raises ConfigError for the user's mistakes.
     """
     if episodes < 1:

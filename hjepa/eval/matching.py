@@ -97,7 +97,8 @@ def evaluations(level: LevelConfig, spec: LevelSpec) -> int:
     """Predictor evaluations of one plan of level 0, counted on a problem in which nothing matters."""
     planner = build_module(level.planner, replace(spec, horizon=level.horizon))
     with torch.random.fork_rng([]):
-        return int(planner.plan(Idle(spec.num_actions, level.horizon), None).evaluations)  # type: ignore[operator]
+        plan = planner.plan(Idle(spec.num_actions, level.horizon), None)  # type: ignore[operator]
+    return int(plan.evaluations)
 
 
 class Idle(PlanningProblem):

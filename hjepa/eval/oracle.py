@@ -31,11 +31,12 @@ KEPT_MAZES = 20
 
 
 class OracleSubgoals:
-    """Sets the subgoals of one level: the latent, a level up, of the place `span` steps ahead on a shortest path.
+    """Sets the subgoals of one level: the latent, a level up, of `span` steps ahead on a shortest path.
 
-    The future observation is rendered by a copy of the environment that takes the optimal actions, and perceived by the
-    agent itself, with what it carries (its map, its hidden state) taken along. A subgoal is kept until its place is
-    reached or `span` steps have passed, as the agent keeps its own. Rows without a way to success get the present state.
+    The future observation is rendered by a copy of the environment that takes the optimal actions, and
+    perceived by the agent itself, with what it carries (its map, its hidden state) taken along. A subgoal is
+    kept until its place is reached or `span` steps have passed, much as the agent keeps its own. Rows without
+    a way to success get the present state.
     """
 
     def __init__(self, agent: Agent, level: int = 0, limit: int = STATE_LIMIT) -> None:
@@ -53,7 +54,7 @@ class OracleSubgoals:
     def __call__(
         self, record: Record, state: AgentState, envs: Sequence[Any]
     ) -> dict[int, Float[Tensor, "N G"]]:
-        """The subgoals for `record`; see `hjepa.eval.rollout.Oracle`. Raises UnsupportedError for unknown rules."""
+        """The subgoals for `record` (`rollout.Oracle`). Raises UnsupportedError for unknown rules."""
         over = (record.terminated | record.truncated).tolist()
         renewed = []
         for row, first in enumerate(record.is_first.tolist()):

@@ -1,4 +1,4 @@
-"""Shortest paths to success through the true state of a MiniGrid environment. Diagnosis only: it looks behind the view.
+"""Shortest paths to success through the true state of a MiniGrid environment. Diagnosis only.
 
 Held apart from whatever learns or acts: nothing but `hjepa.eval.oracle` and the ladder may import it.
 """
@@ -10,7 +10,7 @@ from typing import Any
 from minigrid import envs as minigrid_envs
 
 State = tuple[int, int, tuple[int, ...], tuple[int, ...]]
-"""Agent's cell (row * width + column), its direction, the cell of each movable thing, and each door's condition."""
+"""Agent's cell (row * width + column), its direction, each movable thing's cell, each door's condition."""
 
 LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE = range(6)
 CARRIED, HIDDEN = -1, -2
@@ -23,8 +23,8 @@ STATE_LIMIT = 200_000
 TO_GOAL_CELL = tuple(
     getattr(minigrid_envs, name)
     for name in (
-        "CrossingEnv", "DistShiftEnv", "DoorKeyEnv", "EmptyEnv", "FourRoomsEnv", "LavaGapEnv", "LockedRoomEnv",
-        "MultiRoomEnv",
+        "CrossingEnv", "DistShiftEnv", "DoorKeyEnv", "EmptyEnv", "FourRoomsEnv", "LavaGapEnv",
+        "LockedRoomEnv", "MultiRoomEnv",
     )
 )  # fmt: skip
 TO_PICK_UP = tuple(
@@ -75,7 +75,8 @@ class Maze:
     def successors(self, state: State) -> Iterator[tuple[int, State | None]]:
         """Actions that may shorten the way, and where they lead; None is success.
 
-        Left out, as none can shorten it: closing a door, and putting a thing down where there is no other to pick up.
+        Left out, as none can shorten it: closing a door, and putting a thing down where there is no other to
+        pick up.
         """
         cell, direction, places, doors = state
         yield LEFT, (cell, (direction - 1) % 4, places, doors)
@@ -102,20 +103,20 @@ class Maze:
             key = self.things[places.index(CARRIED)] if CARRIED in places else None
             if key is None or key.kind != "key" or key.color != self.doors[number][1]:
                 return
-        opened = doors[:number] + (OPEN,) + doors[number + 1 :]
+        opened = _changed(doors, number, OPEN)
         yield TOGGLE, None if number == self.target_door else (cell, direction, places, opened)
 
     def _handle(self, state: State, number: int) -> Iterator[tuple[int, State | None]]:
         """Pick up what lies ahead, or open it where it is a box."""
         cell, direction, places, doors = state
         if self.can_carry and CARRIED not in places:
-            taken = _moved(places, number, CARRIED)
+            taken = _changed(places, number, CARRIED)
             yield PICKUP, None if number == self.target_thing else (cell, direction, taken, doors)
         thing = self.things[number]
         if thing.kind == "box":
-            opened = _moved(places, number, HIDDEN)
+            opened = _changed(places, number, HIDDEN)
             if thing.contents is not None:
-                opened = _moved(opened, thing.contents, places[number])
+                opened = _changed(opened, thing.contents, places[number])
             yield TOGGLE, (cell, direction, opened, doors)
 
     def _put_down(self, state: State, front: int) -> Iterator[tuple[int, State | None]]:
@@ -124,7 +125,7 @@ class Maze:
             return
         if any(door_cell == front for door_cell, _ in self.doors):
             return
-        yield DROP, (cell, direction, _moved(places, places.index(CARRIED), front), doors)
+        yield DROP, (cell, direction, _changed(places, places.index(CARRIED), front), doors)
 
 
 class Episode:
@@ -198,10 +199,10 @@ class Episode:
 
 
 class ShortestPaths:
-    """Steps to success from every state of a maze that was met, by breadth-first search, kept between questions.
+    """Steps to success from every state of a maze, by breadth-first search, kept between questions.
 
-    All states that can be reached from the first one asked about are searched at once; where an agent leaves them (it
-    closed a door, say) the search goes on from there. At most `limit` states in all.
+    All states that can be reached from the first one asked about are searched at once; where an agent leaves
+    them (it closed a door, say) the search goes on from there. At most `limit` states in all.
     """
 
     def __init__(self, maze: Maze, limit: int = STATE_LIMIT) -> None:
@@ -216,7 +217,7 @@ class ShortestPaths:
         return self._steps[state]
 
     def actions(self, state: State, most: int) -> list[int] | None:
-        """The first `most` actions of a shortest path; None if there is none. Raises UnsupportedError as `steps`."""
+        """The first `most` actions of a shortest path; None if there is none. Raises as `steps` does."""
         if self.steps(state) == NOWHERE:
             return None
         path: list[int] = []
@@ -249,7 +250,7 @@ class ShortestPaths:
 def _distances(
     found: list[State], before: dict[State, list[State]], ends: dict[State, int]
 ) -> dict[State, int]:
-    """Steps to success of the states found, backwards from those whose number is known to be at most `ends`."""
+    """Steps to success of the states found, backwards from those known to need at most `ends`."""
     steps = dict.fromkeys(found, NOWHERE)
     waiting: dict[int, list[State]] = {}
     for state, number in ends.items():
@@ -267,8 +268,8 @@ def _distances(
     return steps
 
 
-def _moved(places: tuple[int, ...], number: int, place: int) -> tuple[int, ...]:
-    return places[:number] + (place,) + places[number + 1 :]
+def _changed(values: tuple[int, ...], number: int, value: int) -> tuple[int, ...]:
+    return (*values[:number], value, *values[number + 1 :])
 
 
 def _cells(world: Any, kind: str) -> frozenset[int]:

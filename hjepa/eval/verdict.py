@@ -17,25 +17,27 @@ SIGNIFICANT = 0.05
 REASONS: dict[Fault, str] = {
     "not_learned": (
         "No arm does well, with search or without, whatever the subgoals: what all of them share, level 0's "
-        "perception and critic, has not been learned yet. Look at level_0/std, level_0/within_episode_std and "
-        "critic_0/calibration, and train longer."
+        "perception and critic, has not been learned yet. Look at level_0/std, "
+        "level_0/within_episode_std and critic_0/calibration, and train longer."
     ),
     "none": "No arm is better than the one that it should not be better than: no level is at fault.",
     "subgoals": (
-        "With an oracle's subgoals in place of its own the levels below succeed more often: they can follow subgoals, "
-        "and those that this level sets are not worth following. Look at its rollout error, macro-actions and critic."
+        "With an oracle's subgoals in place of its own the levels below succeed more often: they can follow "
+        "subgoals, and those that this level sets are not worth following. Look at its rollout error, "
+        "macro-actions and critic."
     ),
     "following": (
-        "Level 0 alone succeeds more often than under subgoals that are known to be good: it does not follow them, or "
-        "the subgoal's energy outweighs its own. Look at subgoal_0/distance by step, and try a lower subgoal_weight."
+        "Level 0 alone succeeds more often than under subgoals that are known to be good: it does not follow "
+        "them, or the subgoal's energy outweighs its own. Look at subgoal_0/distance by step, and try a "
+        "lower subgoal_weight."
     ),
     "hierarchy": (
-        "Level 0 alone succeeds more often than under the subgoals from above; without an oracle it cannot be told "
-        "whether those are bad or whether level 0 does not follow them."
+        "Level 0 alone succeeds more often than under the subgoals from above; without an oracle it cannot "
+        "be told whether those are bad or whether level 0 does not follow them."
     ),
     "planning": (
-        "The policies succeed more often without search than level 0 does with it: its world model or critic misleads "
-        "the search. Look at level_0/rollout_error at the planner's depth and critic_0/calibration."
+        "The policies succeed more often without search than level 0 does with it: its world model or critic "
+        "misleads the search. Look at level_0/rollout_error at the planner's depth and critic_0/calibration."
     ),
 }
 
@@ -114,8 +116,8 @@ def _headline(ladder: Ladder, level: int | None, fault: Fault, losses: tuple[Los
         best = _best(ladder)
         random = ladder.arms["random"].success_rate
         return (
-            f"Level 0 has not been learned: the best arm ({best.name}) succeeds in {best.success_rate:.0%}, random "
-            f"actions in {random:.0%}."
+            f"Level 0 has not been learned: the best arm ({best.name}) succeeds in {best.success_rate:.0%}, "
+            f"random actions in {random:.0%}."
         )
     if level is None:
         return f"No level loses more than {WORTH_TELLING:.0%} of the episodes."
@@ -142,6 +144,6 @@ def _worth_of_hierarchy(ladder: Ladder) -> Iterator[str]:
     )
     p_value = ladder.pair("hierarchical", flat.name).p_value
     yield (
-        f"At about equal search ({spent}) the hierarchy succeeds in {whole.success_rate:.0%} and level 0 alone in "
-        f"{flat.success_rate:.0%} (p = {p_value:.2g})."
+        f"At about equal search ({spent}) the hierarchy succeeds in {whole.success_rate:.0%} and level 0 "
+        f"alone in {flat.success_rate:.0%} (p = {p_value:.2g})."
     )
