@@ -1,4 +1,4 @@
-"""The whole loop on the chain of three cells: it learns the optimum in seconds; modules of one's own train."""
+"""The whole loop on the chain of three cells: it learns the optimum in seconds; outside modules train."""
 
 from pathlib import Path
 

@@ -36,7 +36,7 @@ class NoLatent(nn.Module):
 
 
 class HandMade(WorldModel):
-    """Choice 0 adds 1 to the first number, 1 adds 10 to the second, z adds to the third; the first two are
+    """Choice 0 adds 1 to the first number, 1 adds 10 to the second, z adds to the third. The first two are
     the drives' energies."""
 
     def __init__(self, latent: nn.Module, going: float = 1.0) -> None:
