@@ -289,3 +289,22 @@ def test_missing_minari_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         with pytest.raises(ConfigError, match=r"pip install hjepa\[minari\]"):
             call()
+
+
+def test_a_share_of_windows_is_drawn_around_terminations(tmp_path):
+    from hjepa.envs.dummy import DUMMY_ID
+
+    env = VectorEnv(DUMMY_ID, 2, lambda row, episode: row)
+    store = EpisodeStore(120, 2, env.spec, 1, torch.zeros(1, 0), tmp_path)
+    record = env.step(torch.zeros(2, dtype=torch.int64))
+    torch.manual_seed(0)
+    for _ in range(150):
+        store.append(record, torch.zeros(2, 1), torch.zeros(2, 0))
+        record = env.step(torch.randint(env.spec.num_actions, (2,)))
+    terminals = store.terminals()
+    held = store.windows(torch.arange(2), torch.full((2,), store.oldest), store.filled)
+    assert len(terminals) == int(held.terminated.sum()) > 0
+    assert all(held.terminated[row, number - store.oldest] for row, number in terminals.tolist())
+    batch = draw(store, 0, 0, 40, 4, 0.5)
+    assert batch.terminated[:20].any(1).all()
+    assert_equal(batch, draw(store, 0, 0, 40, 4, 0.5))

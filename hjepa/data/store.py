@@ -150,6 +150,14 @@ class EpisodeStore:
             carry=self._gather("carry", index[:, 0]),
         )
 
+    def terminals(self) -> Int[Tensor, "R 2"]:
+        """Stream and record number of every record held at which an episode terminated, in the ring's order."""
+        found = self._ring["terminated"].nonzero()
+        newest = self.written - 1
+        number = newest - (newest - found[:, 1]) % self.length
+        held = number >= self.oldest
+        return torch.stack((found[:, 0], number), 1)[held]
+
     def rewards(self, row: Int[Tensor, " B"], start: Int[Tensor, " B"], window: int) -> Float[Tensor, "B T"]:
         """The environment's own rewards in the same windows; for export, the agent learns from energies."""
         place = (start.unsqueeze(1) + torch.arange(window)) % self.length

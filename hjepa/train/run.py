@@ -44,10 +44,11 @@ class Experience:
     frames_per_update: int
     batch_size: int
     window: int
+    terminal_share: float
 
     def __call__(self, update: int) -> Trajectory:
         self.collector.collect_until(self.prefill + (update + 1) * self.frames_per_update)
-        return draw(self.store, self.seed, update, self.batch_size, self.window)
+        return draw(self.store, self.seed, update, self.batch_size, self.window, self.terminal_share)
 
 
 def train(config: RunConfig, run_dir: Path) -> int:
@@ -151,6 +152,7 @@ def lightning_module(config: RunConfig, run: RunState, updates: int) -> AgentMod
         settings.frames_per_update,
         settings.batch_size,
         settings.window,
+        settings.terminal_share,
     )
     return AgentModule(
         run.agent,
