@@ -49,7 +49,7 @@ class OracleSubgoals:
         """Subgoals set, and how many of them for want of a way (no path, or too many states)."""
         self._mazes: dict[Maze, ShortestPaths] = {}
         self._rows: dict[int, _Row] = {}
-        self._latent: Tensor | None = None
+        self._latents: Tensor | None = None
 
     def __call__(
         self, record: Record, state: AgentState, envs: Sequence[Any]
@@ -63,14 +63,16 @@ class OracleSubgoals:
             if not over[row] and self._rows[row].expired(envs[row], self.span):
                 renewed.append(row)
         paths = [self._path(row, envs[row]) for row in renewed]
-        if self._latent is None:
+        latents = self._latents
+        if latents is None:
             width = self.agent.spec.levels[self.level].upper_dim
-            self._latent = torch.zeros(len(envs), width, device=record.reward.device)
+            latents = torch.zeros(len(envs), width, device=record.reward.device)
         if renewed:
             rows = torch.tensor(renewed, device=record.reward.device)
             latent = self._imagine(record[rows], state.carry[rows], [envs[row] for row in renewed], paths)
-            self._latent = self._latent.index_copy(0, rows, latent)
-        return {self.level: self._latent}
+            latents = latents.index_copy(0, rows, latent)
+        self._latents = latents
+        return {self.level: latents}
 
     def _path(self, row: int, env: Any) -> list[int]:
         """The optimal actions toward the row's next subgoal, which is set by this."""
@@ -104,13 +106,14 @@ class OracleSubgoals:
     ) -> Float[Tensor, "R G"]:
         """Latents, a level up, of what the agent perceives after taking `paths` from `record`."""
         task = self.agent.configure(record.mission)
-        lowest, carry = self.agent.perceive(record.observation, record, carry, task)
+        lowest, carry = self.agent.perceive(record.observation, record, carry, task)  # type: ignore[arg-type]
         frames, actions = _futures(envs, paths, self.span)
         for step in range(self.span):
             action = torch.from_numpy(actions[:, step]).to(lowest.device)
             image = torch.from_numpy(frames[:, step]).to(lowest.device)
             imagined = replace(record, previous_action=action, is_first=torch.zeros_like(record.is_first))
-            ahead, carry = self.agent.perceive(Observation(image, record.mission), imagined, carry, task)
+            observation = Observation(image, record.mission)
+            ahead, carry = self.agent.perceive(observation, imagined, carry, task)  # type: ignore[arg-type]
             lowest = torch.where((action >= 0)[:, None], ahead, lowest)
         return self.agent.lift(lowest, task.tokens)[self.level + 1]
 

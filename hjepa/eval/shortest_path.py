@@ -20,19 +20,24 @@ NOWHERE = 10**9
 """Steps to success where there is no way."""
 STATE_LIMIT = 200_000
 
-TO_GOAL_CELL = tuple(
-    getattr(minigrid_envs, name)
-    for name in (
-        "CrossingEnv", "DistShiftEnv", "DoorKeyEnv", "EmptyEnv", "FourRoomsEnv", "LavaGapEnv",
-        "LockedRoomEnv", "MultiRoomEnv",
-    )
-)  # fmt: skip
-TO_PICK_UP = tuple(
-    getattr(minigrid_envs, name)
-    for name in ("KeyCorridorEnv", "UnlockPickupEnv", "BlockedUnlockPickupEnv", "ObstructedMazeEnv")
+
+def _classes(*names: str) -> tuple[type, ...]:
+    return tuple(getattr(minigrid_envs, name) for name in names)
+
+
+TO_GOAL_CELL = _classes(
+    "CrossingEnv",
+    "DistShiftEnv",
+    "DoorKeyEnv",
+    "EmptyEnv",
+    "FourRoomsEnv",
+    "LavaGapEnv",
+    "LockedRoomEnv",
+    "MultiRoomEnv",
 )
-TO_UNLOCK = (minigrid_envs.UnlockEnv,)
-TO_REMEMBER = (minigrid_envs.MemoryEnv,)
+TO_PICK_UP = _classes("KeyCorridorEnv", "UnlockPickupEnv", "BlockedUnlockPickupEnv", "ObstructedMazeEnv")
+TO_UNLOCK = _classes("UnlockEnv")
+TO_REMEMBER = _classes("MemoryEnv")
 KNOWN = (*TO_GOAL_CELL, *TO_PICK_UP, *TO_UNLOCK, *TO_REMEMBER)
 MOVABLE = ("key", "ball", "box")
 GROUND = ("wall", "floor", "goal", "lava")
