@@ -1,6 +1,6 @@
 """Milliseconds of each phase of one update, and of one decision, on this machine.
 
-    python benchmarks/update_time.py configs/doorkey_8x8.yaml [key=value ...]
+python benchmarks/update_time.py configs/doorkey_8x8.yaml [key=value ...]
 """
 
 import sys

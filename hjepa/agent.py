@@ -96,8 +96,7 @@ class Agent(nn.Module):
         """State before the first step of `batch` environments."""
         rows = torch.zeros(batch, dtype=torch.int64, device=device)
         subgoals = tuple(
-            Subgoal(torch.zeros(batch, level.upper_dim, device=device), rows, rows.bool())
-            for level in self.spec.levels
+            Subgoal(torch.zeros(batch, level.upper_dim, device=device), rows, rows.bool()) for level in self.spec.levels
         )
         return AgentState(
             self.perception.initial(batch, device),
@@ -126,7 +125,8 @@ class Agent(nn.Module):
     ) -> tuple[Decision, AgentState]:
         """One decision for each environment (L22 section 3.1.1 and 3.1.2).
 
-        `epsilon` is the share of random actions; `levels` acts with the lowest levels only; `injected[l]` [B, G] replaces
+        `epsilon` is the share of random actions; `levels` acts with the lowest levels only; `injected[l]` [B, G]
+        replaces
         the subgoals set for level l (an oracle's, for diagnosis).
         """
         task = self.configure(record.mission)
@@ -239,7 +239,8 @@ class Agent(nn.Module):
         task: Task,
         surprise: Tensor,
     ) -> Decision:
-        levels = tuple(self._level_decision(choice, level, states[level], values[level]) for level in range(len(states)))
+        pairs = enumerate(zip(states, values, strict=True))
+        levels = tuple(self._level_decision(choice, level, state, value) for level, (state, value) in pairs)
         return Decision(
             choice.action, choice.mode, levels, energies, task.intrinsic_weights, surprise, choice.evaluations
         )

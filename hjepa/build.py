@@ -95,7 +95,8 @@ def assemble(
 ) -> Module:
     """Call a module's constructor; a ValueError in it is the user's mistake."""
     cls = load_class(config.slot, config.kind)
-    # Configs are read without torch, from a cut-down copy of the file; the module gets its own class of the same values.
+    # Configs are read without torch, from a cut-down copy of the file; the module gets its own class of the same
+    # values.
     own = cls.Config.model_construct(**dict(config))
     try:
         return cls(own, spec, **parts)

@@ -116,9 +116,7 @@ def list_kinds(arguments: argparse.Namespace) -> int:
     from hjepa.config import registry
 
     if arguments.slot is not None and arguments.slot not in registry.SLOTS:
-        raise ConfigError(
-            f"list: no slot of this name (got {arguments.slot!r}); there are {', '.join(registry.SLOTS)}"
-        )
+        raise ConfigError(f"list: no slot of this name (got {arguments.slot!r}); there are {', '.join(registry.SLOTS)}")
     for slot in [arguments.slot] if arguments.slot else registry.SLOTS:
         print(slot)
         for kind in registry.kinds(slot):
@@ -168,9 +166,7 @@ def existing(path: Path, inside: str = "") -> None:
 
 def make_parser() -> Parser:
     """Every command and its arguments."""
-    parser = Parser(
-        prog="hjepa", description="Train and examine hierarchical H-JEPA agents.", allow_abbrev=False
-    )
+    parser = Parser(prog="hjepa", description="Train and examine hierarchical H-JEPA agents.", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     add_training(commands)
     add_examining(commands)
@@ -231,24 +227,18 @@ def add_tools(commands: Commands) -> None:
 
 def add(commands: Commands, name: str, handler: Handler, text: str) -> Parser:
     """A command that is handled by `handler`."""
-    command = commands.add_parser(
-        name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False
-    )
+    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
     command.set_defaults(handler=handler)
     return command
 
 
 def play_arguments(command: Parser, episodes: int) -> None:
     """What every command that plays held-out episodes takes."""
-    command.add_argument(
-        "--episodes", type=int, default=episodes, help="held-out episodes (default %(default)s)"
-    )
+    command.add_argument("--episodes", type=int, default=episodes, help="held-out episodes (default %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="which held-out layouts (default %(default)s)")
     trust(command)
 
 
 def trust(command: Parser) -> None:
     """Run folders may come from anyone, so that code they name is run only when asked for."""
-    command.add_argument(
-        "--trust-plugins", action="store_true", help="run the plug-in files that a run folder names"
-    )
+    command.add_argument("--trust-plugins", action="store_true", help="run the plug-in files that a run folder names")

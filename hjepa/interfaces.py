@@ -141,10 +141,9 @@ class WorldModel(Module):
         """A readout of the lower level's state: used where satisfaction is measured in the level's own space."""
 
     @abstractmethod
-    def loss(
-        self, batch: LevelBatch, states: Float[Tensor, "B T D"], targets: Float[Tensor, "B T D"]
-    ) -> Loss:
-        """JEPA loss over rollouts from every record. `states` are this level's own, online; `targets` the moving average's."""
+    def loss(self, batch: LevelBatch, states: Float[Tensor, "B T D"], targets: Float[Tensor, "B T D"]) -> Loss:
+        """JEPA loss over rollouts from every record. `states` are this level's own, online; `targets` the moving
+        average's."""
 
     @abstractmethod
     def infer_actions(self, batch: LevelBatch) -> tuple[Float[Tensor, "B T M"], Float[Tensor, "B T A"]]:
@@ -162,9 +161,7 @@ class Drive(Module):
     guardrail: ClassVar[bool] = False
 
     @abstractmethod
-    def perceived(
-        self, signals: Signals, memory: "ShortTermMemory", contents: "MemoryState"
-    ) -> Float[Tensor, " B"]:
+    def perceived(self, signals: Signals, memory: "ShortTermMemory", contents: "MemoryState") -> Float[Tensor, " B"]:
         """Energy of a perceived step. `contents` do not hold the present record yet."""
 
     def predicted(self, readout: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
@@ -178,9 +175,7 @@ class IntrinsicCost(Module):
     names: tuple[str, ...]
 
     @abstractmethod
-    def perceived(
-        self, signals: Signals, memory: "ShortTermMemory", contents: "MemoryState"
-    ) -> Float[Tensor, "B U"]:
+    def perceived(self, signals: Signals, memory: "ShortTermMemory", contents: "MemoryState") -> Float[Tensor, "B U"]:
         """Unweighted energies of a perceived step, one a drive."""
 
     @abstractmethod
@@ -206,9 +201,7 @@ class Critic(Module):
     ) -> Float[Tensor, "*B"]:
         """Energy-to-go, in units of energy. A critic that has no use for the goal ignores it."""
 
-    def choices(
-        self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]
-    ) -> Float[Tensor, "*B A"] | None:
+    def choices(self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]) -> Float[Tensor, "*B A"] | None:
         """Energy-to-go after each of the level's choices, from a critic that tells them apart; else None."""
         return None
 
@@ -225,7 +218,8 @@ class Critic(Module):
 
 # ------------------------------------------------------------------------------------------------ 6 short-term memory
 class ShortTermMemory(Module):
-    """Holds (time, state, energy, action); soft, differentiable read by state (L22 eq. 15-20). `MemoryState` is explicit."""
+    """Holds (time, state, energy, action); soft, differentiable read by state (L22 eq. 15-20). `MemoryState` is
+    explicit."""
 
     capacity: int
 
@@ -249,9 +243,7 @@ class ShortTermMemory(Module):
         """The entry written at a time, and whether there is one."""
 
     @abstractmethod
-    def nearest(
-        self, contents: MemoryState, state: Float[Tensor, "B D"]
-    ) -> tuple[MemoryEntry, Bool[Tensor, " B"]]:
+    def nearest(self, contents: MemoryState, state: Float[Tensor, "B D"]) -> tuple[MemoryEntry, Bool[Tensor, " B"]]:
         """The entry whose state is nearest (Euclidean), and whether there is one."""
 
     @abstractmethod
@@ -322,8 +314,10 @@ class Actor(Module):
 
     @abstractmethod
     def calibrate(self, lifted: Float[Tensor, " L-1"], own: Float[Tensor, " L-1"]) -> None:
-        """Tell it how far states typically move over one step of the level above: there, and in the level's own space."""
+        """Tell it how far states typically move over one step of the level above: there, and in the level's own
+        space."""
 
     @abstractmethod
     def loss(self, world: World, states: tuple[Tensor, ...], task: Task) -> Loss:
-        """Distil mode-2 plans from `states` (one [B, D] a level) into the policies; gradients reach the policies only."""
+        """Distil mode-2 plans from `states` (one [B, D] a level) into the policies; gradients reach the policies
+        only."""

@@ -22,18 +22,14 @@ def centre_windows(states: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
     return states - states.mean(1, keepdim=True)
 
 
-def std_hinge(
-    states: Float[Tensor, "*R D"], mask: Bool[Tensor, "*R"] | None = None, floor: float = 1.0
-) -> Loss:
+def std_hinge(states: Float[Tensor, "*R D"], mask: Bool[Tensor, "*R"] | None = None, floor: float = 1.0) -> Loss:
     """VICReg's variance term (Bardes et al. 2022, eq. 1): mean over dimensions of max(0, floor - std)."""
     centred, count = _centre(states, mask)
     std = (centred.square().sum(0) / (count - 1).clamp_min(1) + 1e-4).sqrt()
     return F.relu(floor - std).mean(), {"std": std.mean().detach()}
 
 
-def off_diagonal_covariance(
-    states: Float[Tensor, "*R D"], mask: Bool[Tensor, "*R"] | None = None
-) -> Float[Tensor, ""]:
+def off_diagonal_covariance(states: Float[Tensor, "*R D"], mask: Bool[Tensor, "*R"] | None = None) -> Float[Tensor, ""]:
     """Mean of the squared off-diagonal entries of the covariance (VICReg eq. 4, divided by D (D - 1))."""
     centred, count = _centre(states, mask)
     covariance = centred.T @ centred / (count - 1).clamp_min(1)
@@ -118,9 +114,7 @@ def prediction_error(
     return loss, {"prediction_error": loss.detach()}
 
 
-def inverse_dynamics(
-    logits: Float[Tensor, "*R A"], weights: Float[Tensor, "*R A"], mask: Bool[Tensor, "*R"]
-) -> Loss:
+def inverse_dynamics(logits: Float[Tensor, "*R A"], weights: Float[Tensor, "*R A"], mask: Bool[Tensor, "*R"]) -> Loss:
     """Cross-entropy in nats of the action between two states, given its (one-hot or soft) weights."""
     weights = weights.detach()
     loss = masked_mean(-(weights * logits.log_softmax(-1)).sum(-1), mask)

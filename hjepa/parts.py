@@ -105,7 +105,8 @@ class Objective(Module):
         targets: Float[Tensor, "R D"],
         mask: Bool[Tensor, " R"],
     ) -> Loss:
-        """`states`: all online states of the batch; row i of `predictions` is compared with row i of `targets` where `mask`."""
+        """`states`: all online states of the batch; row i of `predictions` is compared with row i of `targets` where
+        `mask`."""
 
 
 # ------------------------------------------------------------------------- of an actor
@@ -146,7 +147,8 @@ class PlanningProblem(ABC):
 
     @abstractmethod
     def score(self, node: Node) -> Float[Tensor, "B N"]:
-        """Total energy of a plan that ends here: energy so far, critic and subgoal at the end, risk over samples of z."""
+        """Total energy of a plan that ends here: energy so far, critic and subgoal at the end, risk over samples of
+        z."""
 
 
 class Planner(Module):
@@ -168,7 +170,8 @@ class Policy(Module):
         has_subgoal: Bool[Tensor, "*B"],
         tokens: Float[Tensor, "*B K C"],
     ) -> tuple[Float[Tensor, "*B A"], Float[Tensor, "*B D"]]:
-        """Logits over the level's choices, and the state to reach next (a level above 0 hands it down as the subgoal)."""
+        """Logits over the level's choices, and the state to reach next (a level above 0 hands it down as the
+        subgoal)."""
 
     @abstractmethod
     def loss(

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hjepa.interfaces import Critic, IntrinsicCost, Node, PlanningProblem, WorldModel
-from hjepa.types import Subgoal, Task
+from hjepa.types import Task
 
 Satisfaction = Literal["lifted", "own"]
 Risk = Literal["mean", "mean_std", "worst"]
@@ -67,8 +67,10 @@ class LatentProblem(PlanningProblem):
     """Sum over t of gamma^t IC(s_t), plus gamma^T TC(s_T), plus the subgoal's distance at the end (docs: ambiguity 1).
 
     A critic that tells choices apart also values the plan at every depth before the end, TC(s_t, a_t) in place of what
-    follows; the plan's energy is then the mean over depths, which errs less than the deepest estimate alone (model-based
-    value expansion, Feinberg et al. 2018, averaged as in STEVE, Buckman et al. 2018, with equal weights). Guardrails and drives are evaluated on every predicted step through the world model's energy readout.
+    follows; the plan's energy is then the mean over depths, which errs less than the deepest estimate alone (model-
+    based
+    value expansion, Feinberg et al. 2018, averaged as in STEVE, Buckman et al. 2018, with equal weights). Guardrails
+    and drives are evaluated on every predicted step through the world model's energy readout.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class LatentProblem(PlanningProblem):
         return prior.masked_fill(prior < limit, float("-inf"))
 
     def step(self, node: Node, weights: Float[Tensor, "B N A"]) -> Node:
-        batch, candidates, samples, _ = node.state.shape
+        samples = node.state.shape[2]
         action = (weights @ self._table)[:, :, None].expand(-1, -1, samples, -1)
         latent = self._draw(node.state)
         prediction = self._world_model.predict(node.state, action, latent, spread(self._task.tokens, node.state))
@@ -136,7 +138,8 @@ class LatentProblem(PlanningProblem):
         return self._risk(energy + discount * self._term.energy(node.state))
 
     def _estimate(self, node: Node, weights: Float[Tensor, "B N A"]) -> Float[Tensor, "B N S"] | None:
-        """Add what the critic says of the plan before this step is predicted: the estimate of `depth` steps' expansion."""
+        """Add what the critic says of the plan before this step is predicted: the estimate of `depth` steps'
+        expansion."""
         if node.estimates is None:
             return None
         choices = self._critic.choices(node.state, spread(self._task.tokens, node.state))

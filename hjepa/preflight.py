@@ -44,6 +44,4 @@ def check_env(name: str) -> None:
     except Exception as error:  # whatever a foreign environment raises
         raise ConfigError(f"env.id: {name} cannot be made ({' '.join(str(error).split())[:200]})") from error
     if not (isinstance(space, gymnasium.spaces.Dict) and {"image", "mission"} <= set(space.spaces)):
-        raise ConfigError(
-            f"env.id: not a MiniGrid environment, which shows an image and a mission (got {name!r})"
-        )
+        raise ConfigError(f"env.id: not a MiniGrid environment, which shows an image and a mission (got {name!r})")

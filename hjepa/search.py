@@ -145,9 +145,7 @@ def evaluated(problem: PlanningProblem, count: int) -> Int[Tensor, ""]:
     return torch.full((), problem.batch * count, dtype=torch.int64, device=problem.device)
 
 
-def lowest_by_first(
-    energy: Float[Tensor, "B N"], first: Int[Tensor, "B N"], num_actions: int
-) -> Float[Tensor, "B A"]:
+def lowest_by_first(energy: Float[Tensor, "B N"], first: Int[Tensor, "B N"], num_actions: int) -> Float[Tensor, "B A"]:
     """Lowest energy among the plans that begin with each choice; +inf where there is none."""
     untried = energy.new_full((len(energy), num_actions), float("inf"))
     return untried.scatter_reduce(1, first, energy, "amin")

@@ -53,9 +53,7 @@ def load(target: str) -> tuple[type[Module], ModuleConfig]:
     try:
         return cls, defaults(config)
     except ValueError as error:
-        raise UserError(
-            f"the defaults of {name}.Config in {path.name} are not valid: {one_line(error)}"
-        ) from error
+        raise UserError(f"the defaults of {name}.Config in {path.name} are not valid: {one_line(error)}") from error
 
 
 def defaults(config: type[ModuleConfig]) -> ModuleConfig:

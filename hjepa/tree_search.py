@@ -63,9 +63,7 @@ def _keep(frontier: Frontier, index: Int[Tensor, "B K"]) -> Frontier:
     return frontier.map(lambda tensor: take(tensor, index))
 
 
-def _grow(
-    problem: PlanningProblem, frontier: Frontier, warm_start: Float[Tensor, "B A"] | None, step: int
-) -> Frontier:
+def _grow(problem: PlanningProblem, frontier: Frontier, warm_start: Float[Tensor, "B A"] | None, step: int) -> Frontier:
     """All children [B, N * A] of the frontier."""
     log_prior = normalised_prior(problem, frontier.node)
     count, choices = log_prior.shape[1:]

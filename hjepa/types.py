@@ -90,7 +90,8 @@ class LevelSpec:
     num_actions: int
     """A: choices of this level's planner (0 while its action encoder is not built yet)."""
     upper_dim: int
-    """Width of the subgoals set for this level: `dim` of the level above (top level: its own `dim`, the task's goal)."""
+    """Width of the subgoals set for this level: `dim` of the level above (top level: its own `dim`, the task's
+    goal)."""
     num_drives: int
     token_dim: int
     discount: float
@@ -115,7 +116,8 @@ class Observation(TensorStruct):
     """What the environment shows: the default partial view and the mission. `*B` may be [B] or [B, T]."""
 
     image: UInt8[Tensor, "*B W V 3"]
-    """Object, colour and state of each cell in view; the agent stands in the last row, middle column, looking to row 0."""
+    """Object, colour and state of each cell in view; the agent stands in the last row, middle column, looking to row
+    0."""
     mission: Int[Tensor, "*B Q"]
     """Word numbers of the instruction (`envs.text`), 0 is padding."""
 
@@ -183,11 +185,13 @@ class Plan(TensorStruct):
     actions: Int[Tensor, "B H"]
     """Chosen indices into the level's action table."""
     states: Float[Tensor, "B H D"]
-    """Predicted states along the chosen plan, mean over samples of z; states[:, 0] is the subgoal for the level below."""
+    """Predicted states along the chosen plan, mean over samples of z; states[:, 0] is the subgoal for the level
+    below."""
     energy: Float[Tensor, " B"]
     """Total energy of the chosen plan."""
     first_energies: Float[Tensor, "B A"]
-    """Lowest total energy found among plans that begin with each choice (+inf where none was tried): what distillation imitates."""
+    """Lowest total energy found among plans that begin with each choice (+inf where none was tried): what
+    distillation imitates."""
     evaluations: Int[Tensor, ""]
     """Predictor evaluations spent, summed over batch rows."""
 
@@ -217,14 +221,16 @@ class LevelBatch(TensorStruct):
     lower_targets: Float[Tensor, "B T Dl"]
     """The same from the target networks (moving averages), without gradient."""
     lower_actions: Float[Tensor, "B T Ml"]
-    """Embedding of the action of the level below that begins at t (level 0: one-hot environment action, zero after the last)."""
+    """Embedding of the action of the level below that begins at t (level 0: one-hot environment action, zero after
+    the last)."""
     spans: Spans
     tokens: Float[Tensor, "B T K C"]
 
 
 @dataclass(frozen=True)
 class CriticBatch(TensorStruct):
-    """What a critic learns from: triples (time, state, energy) read back from the replay store, never the live environment."""
+    """What a critic learns from: triples (time, state, energy) read back from the replay store, never the live
+    environment."""
 
     states: Float[Tensor, "B T D"]
     """With gradient where the critic may shape the encoder."""
@@ -267,7 +273,8 @@ class LevelDecision(TensorStruct):
     subgoal: Subgoal
     """Set for this level by the level above (the top level's is inactive)."""
     distance: Float[Tensor, " B"]
-    """Distance to the subgoal, relative to the typical displacement over one step of the level above; nan where none."""
+    """Distance to the subgoal, relative to the typical displacement over one step of the level above; nan where
+    none."""
     reason: Int[Tensor, " B"]
     """Index into REPLAN_REASONS for this level's subgoal."""
     actions: Int[Tensor, "B H"]

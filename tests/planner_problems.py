@@ -35,9 +35,7 @@ class TabularProblem(PlanningProblem):
     Scores are the mean over scenarios plus `risk` times their standard deviation.
     """
 
-    def __init__(
-        self, batch=8, num_actions=7, horizon=3, states=9, samples=1, risk=0.0, forbidden=0.0, scale=1.0
-    ):
+    def __init__(self, batch=8, num_actions=7, horizon=3, states=9, samples=1, risk=0.0, forbidden=0.0, scale=1.0):
         self.batch, self.num_actions, self.horizon = batch, num_actions, horizon
         self.device, self.samples, self.risk = torch.device("cpu"), samples, risk
         self.next = torch.randint(states, (batch, samples, states, num_actions))
@@ -46,9 +44,7 @@ class TabularProblem(PlanningProblem):
         self.final = scale * torch.rand(batch, samples, states)
         self.log_prior = torch.randn(batch, states, num_actions)
         self.log_prior[torch.rand(batch, states, num_actions) < forbidden] = float("-inf")
-        self.tables = [
-            table.tolist() for table in (self.log_prior.isfinite(), self.cost, self.next, self.final)
-        ]
+        self.tables = [table.tolist() for table in (self.log_prior.isfinite(), self.cost, self.next, self.final)]
         self.calls, self.evaluations = 0, 0
 
     def root(self):

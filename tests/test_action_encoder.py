@@ -104,9 +104,7 @@ def test_rows_without_weights_do_not_count(kind):
     encoder = kind(kind.Config(), spec(3))
     weights, state = encoder.infer(*segments(20))[1].detach(), torch.randn(20, 6)
     weights[10:] = 0
-    assert torch.isclose(
-        encoder.loss(weights, state)[0], encoder.loss(weights[:10], state[:10])[0], atol=1e-5
-    )
+    assert torch.isclose(encoder.loss(weights, state)[0], encoder.loss(weights[:10], state[:10])[0], atol=1e-5)
 
 
 def test_bank_is_refilled_in_training_with_macro_actions_of_real_segments():

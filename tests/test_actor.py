@@ -134,9 +134,7 @@ def test_r41_subgoals_last_for_the_span_of_the_level_above(slack: float) -> None
     agent.actor.policies[0].choice.bias.data = torch.tensor([0.0, 100.0, 0.0])
     happened = play(agent, 14, 1)
     for level, span in enumerate(SPANS[1:]):
-        anew = [
-            step for step, (_, decision, _) in enumerate(happened) if decision.levels[level].reason[0] > 0
-        ]
+        anew = [step for step, (_, decision, _) in enumerate(happened) if decision.levels[level].reason[0] > 0]
         assert anew == list(range(0, 14, round(span * slack)))
 
 
@@ -170,9 +168,7 @@ def coordinated(coordination: str):
         action = agent.world_models[1].action_encoder.table()[code].expand(32, -1)
         state = agent.world_models[1].predict(states[1], action, torch.zeros(32, 0), task.tokens).state
         toward = Subgoal(state.detach(), nothing.remaining, ~nothing.active)
-        totals.append(
-            plan.first_energies[:, code] + agent.actor.search(agent.world, 0, states[0], toward, task).energy
-        )
+        totals.append(plan.first_energies[:, code] + agent.actor.search(agent.world, 0, states[0], toward, task).energy)
         reached.append(state.detach())
     gaps = torch.stack([(choice.subgoals[0].latent - state).abs().amax(1) for state in reached], 1)
     assert (gaps.amin(1) < 1e-5).all()
@@ -264,12 +260,8 @@ def test_the_policies_alone_learn_from_the_actors_loss() -> None:
     loss.backward()
     assert {"divergence_0", "divergence_1", "subgoal_error_1"} <= set(info)
     assert all(state.grad is None for state in states)
-    reached = {
-        name.split(".")[0] for name, parameter in agent.named_parameters() if parameter.grad is not None
-    }
-    inside = {
-        name.split(".")[1] for name, parameter in agent.named_parameters() if parameter.grad is not None
-    }
+    reached = {name.split(".")[0] for name, parameter in agent.named_parameters() if parameter.grad is not None}
+    inside = {name.split(".")[1] for name, parameter in agent.named_parameters() if parameter.grad is not None}
     assert reached == {"actor"} and inside == {"policies"}
 
 

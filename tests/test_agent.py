@@ -64,9 +64,7 @@ def test_r06_each_level_encodes_the_one_below(levels: int) -> None:
     states = agent.lift(state, tokens)
     assert len(states) == levels and states[0] is state
     for level in range(1, levels):
-        torch.testing.assert_close(
-            states[level], agent.world_models[level].encoder(states[level - 1], tokens)
-        )
+        torch.testing.assert_close(states[level], agent.world_models[level].encoder(states[level - 1], tokens))
     _, decision, _ = play(agent, 1, 1)[0]
     assert [level.state.shape[-1] for level in decision.levels] == [16, 12, 8][:levels]
 
@@ -82,9 +80,7 @@ def test_r06_fewer_levels_may_act() -> None:
 
 
 def test_r07_strides_and_horizons_come_from_the_config() -> None:
-    agent = tiny_agent(
-        3, "levels.1.stride=3", "levels.2.stride=2", "levels.2.horizon=5", "levels.0.horizon=1"
-    )
+    agent = tiny_agent(3, "levels.1.stride=3", "levels.2.stride=2", "levels.2.horizon=5", "levels.0.horizon=1")
     assert [level.stride for level in agent.spec.levels] == [1, 3, 2]
     assert [level.span for level in agent.spec.levels] == [1, 3, 6]
     _, decision, _ = play(agent, 1, 2)[0]
@@ -210,9 +206,7 @@ def test_r43_the_configurators_weights_order_the_plans() -> None:
 
     def plan_energy(drives: list[float], critic: float):
         weights = torch.tensor([drives]).expand(2, -1)
-        agent.configurator = Setting(
-            inner, intrinsic_weights=weights, critic_weights=torch.full((2, 1), critic)
-        )
+        agent.configurator = Setting(inner, intrinsic_weights=weights, critic_weights=torch.full((2, 1), critic))
         decision, _ = agent.act(first_record(2), agent.initial(2, CPU), 2)
         assert torch.equal(decision.intrinsic_weights, weights)
         return decision.levels[0].plan_energy
@@ -252,9 +246,7 @@ def test_r43_the_configurators_tokens_reach_every_part_that_they_modulate() -> N
     }
     for name, module in watched.items():
         module.register_forward_pre_hook(
-            lambda module, arguments, name=name: seen.setdefault(name, set()).add(
-                tuple(arguments[-1].shape[-2:])
-            )
+            lambda module, arguments, name=name: seen.setdefault(name, set()).add(tuple(arguments[-1].shape[-2:]))
         )
     agent.act(first_record(2), agent.initial(2, CPU), 2)
     assert seen == {name: {(4, 32)} for name in watched}

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from hjepa.config import ConfigError
-from hjepa.data.files import checksum, json_bytes
 from hjepa.data.checkpoint import (
     checkpoints,
     kept_meta,
@@ -23,6 +22,7 @@ from hjepa.data.checkpoint import (
     restore_optimizer,
     save,
 )
+from hjepa.data.files import checksum, json_bytes
 from hjepa.train.seeding import derive, seed_everything_at
 
 
@@ -182,9 +182,7 @@ def test_without_a_good_checkpoint_the_reasons_are_told(tmp_path: Path):
 
 
 def forge(path: Path, contents: object) -> None:
-    (path / "manifest.json").write_bytes(
-        json_bytes({"contents": contents, "sha256": checksum(json_bytes(contents))})
-    )
+    (path / "manifest.json").write_bytes(json_bytes({"contents": contents, "sha256": checksum(json_bytes(contents))}))
 
 
 @pytest.mark.parametrize(
@@ -209,9 +207,7 @@ def test_forged_manifests_cannot_reach_other_files(tmp_path: Path, name: str):
         load(path)
 
 
-@pytest.mark.parametrize(
-    "contents", [[], {}, {"files": {}}, {"step": -1, "files": {}, "format": 1}, "x", None, 3]
-)
+@pytest.mark.parametrize("contents", [[], {}, {"files": {}}, {"step": -1, "files": {}, "format": 1}, "x", None, 3])
 def test_forged_manifests_of_another_shape_are_refused(tmp_path: Path, contents: object):
     path = put(tmp_path, 1)
     forge(path, contents)

@@ -199,9 +199,7 @@ def test_a_sweep_trains_what_is_missing_resumes_what_is_half_done_and_skips_what
     assert "3 of 3 runs done" in capsys.readouterr().out
 
 
-def test_a_sweep_does_not_touch_a_folder_made_otherwise(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sweep_does_not_touch_a_folder_made_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = sweep_file(tmp_path, "grid: {train.seed: [0]}\n")
     folder = combinations(read_sweep(path))[0].dir
     folder.mkdir(parents=True)

@@ -107,10 +107,7 @@ def test_a_misspelt_setting_is_told_with_the_right_one(raw: dict[str, Any], data
 
 
 @FUZZ
-@given(
-    content=st.binary(max_size=200)
-    | st.text(alphabet="ab:{}[]&*!,-#'\"| \n\t0.~<", max_size=60).map(str.encode)
-)
+@given(content=st.binary(max_size=200) | st.text(alphabet="ab:{}[]&*!,-#'\"| \n\t0.~<", max_size=60).map(str.encode))
 def test_bytes_are_a_config_or_a_mistake(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bytes.yaml"
     path.write_bytes(content)
@@ -121,9 +118,7 @@ def test_bytes_are_a_config_or_a_mistake(tmp_path: Path, content: bytes) -> None
 
 
 @FUZZ
-@given(
-    override=st.text(max_size=30) | st.from_regex(r"(levels|train|perception)(\.[a-z0-9]{1,8}){0,3}=.{0,8}")
-)
+@given(override=st.text(max_size=30) | st.from_regex(r"(levels|train|perception)(\.[a-z0-9]{1,8}){0,3}=.{0,8}"))
 def test_overrides_are_settings_or_mistakes(tmp_path: Path, override: str) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text("")
@@ -143,9 +138,7 @@ def test_overrides_are_settings_or_mistakes(tmp_path: Path, override: str) -> No
         | st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20),
         lambda inner: (
             st.lists(inner, max_size=3)
-            | st.dictionaries(
-                st.text(st.characters(exclude_categories=["C", "Z"]), max_size=8), inner, max_size=3
-            )
+            | st.dictionaries(st.text(st.characters(exclude_categories=["C", "Z"]), max_size=8), inner, max_size=3)
         ),
         max_leaves=8,
     )

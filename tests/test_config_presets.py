@@ -39,9 +39,7 @@ def test_the_presets_are_there() -> None:
 
 
 def test_the_schema_is_current() -> None:
-    assert (ROOT / "configs" / "schema.json").read_text() == schema_text(), (
-        "run `hjepa schema > configs/schema.json`"
-    )
+    assert (ROOT / "configs" / "schema.json").read_text() == schema_text(), "run `hjepa schema > configs/schema.json`"
 
 
 def test_the_schema_refers_to_nothing_that_is_missing() -> None:
@@ -66,8 +64,6 @@ def test_the_reference_is_current() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "model", [RunConfig, *(model for _, model in SECTIONS)], ids=lambda model: model.__name__
-)
+@pytest.mark.parametrize("model", [RunConfig, *(model for _, model in SECTIONS)], ids=lambda model: model.__name__)
 def test_every_setting_has_its_help(model: type[BaseModel]) -> None:
     assert not [name for name, field in model.model_fields.items() if not field.description]

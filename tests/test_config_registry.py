@@ -143,9 +143,7 @@ def test_reading_a_config_runs_none_of_a_file_s_own_code(tmp_path: Path) -> None
 
 def test_a_config_that_needs_the_whole_file_is_imported(tmp_path: Path) -> None:
     path = tmp_path / "constant.py"
-    path.write_text(
-        PLUGIN.replace("raise_if_imported", "WIDTH = 7\nraise_if").replace("Field(64,", "Field(WIDTH,")
-    )
+    path.write_text(PLUGIN.replace("raise_if_imported", "WIDTH = 7\nraise_if").replace("Field(64,", "Field(WIDTH,"))
     assert getattr(registry.config_class("encoder", f"{path}:TinyEncoder")(), "width") == 7  # noqa: B009
 
 
@@ -186,9 +184,7 @@ def test_r01_a_file_dropped_into_the_tree_is_a_kind(plugin: Path, monkeypatch: p
 def test_an_installed_package_adds_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     name = registry.load_class("encoder", "mlp").__name__
     point = EntryPoint("theirs", f"hjepa.modules.encoder.mlp:{name}", "hjepa.encoder")
-    monkeypatch.setattr(
-        registry, "_entry_points", lambda slot: {"theirs": point} if slot == "encoder" else {}
-    )
+    monkeypatch.setattr(registry, "_entry_points", lambda slot: {"theirs": point} if slot == "encoder" else {})
     assert "theirs" in registry.kinds("encoder")
     assert registry.config_class("encoder", "theirs")().kind == "theirs"
     assert registry.load_class("encoder", "theirs").__name__ == name

@@ -91,9 +91,7 @@ def test_r43_padding_does_not_change_the_task():
     module = make(Mission)
     words = missions()[:1]
     longer = torch.nn.functional.pad(words[:, :8], (0, 4))
-    torch.testing.assert_close(
-        module(words, torch.zeros(1, 16)).tokens, module(longer, torch.zeros(1, 16)).tokens
-    )
+    torch.testing.assert_close(module(words, torch.zeros(1, 16)).tokens, module(longer, torch.zeros(1, 16)).tokens)
 
 
 def test_words_are_numbered_alike_on_every_machine():

@@ -59,9 +59,7 @@ def test_check_passes_a_module_outside_the_tree(tmp_path, capsys):
 
 def test_check_names_what_failed(tmp_path, capsys):
     file = tmp_path / "leaky.py"
-    file.write_text(
-        ENCODER.replace("self.layer(lower_state)", "self.layer(lower_state - lower_state.mean(0))")
-    )
+    file.write_text(ENCODER.replace("self.layer(lower_state)", "self.layer(lower_state - lower_state.mean(0))"))
     assert check(f"{file}:Linear") == 1
     failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED")]
     assert any(line.startswith("FAILED  rows_are_independent: ") for line in failed)

@@ -322,9 +322,7 @@ class Contradicts(Amortised):
     """distillation_imitates_the_plan"""
 
     def loss(self, state, subgoal, has_subgoal, tokens, plan):
-        return super().loss(
-            state, subgoal, has_subgoal, tokens, replace(plan, first_energies=-plan.first_energies)
-        )
+        return super().loss(state, subgoal, has_subgoal, tokens, replace(plan, first_energies=-plan.first_energies))
 
 
 class LooksAtNoSubgoal(Amortised):
@@ -374,9 +372,9 @@ class ReadsThePadding(Mission):
         return replace(task, tokens=task.tokens + mission.shape[1])
 
 
-BROKEN = [
-    item for item in list(globals().values()) if isinstance(item, type) and item.__module__ == __name__
-] + [CallsItselfOtherwise]
+BROKEN = [item for item in list(globals().values()) if isinstance(item, type) and item.__module__ == __name__] + [
+    CallsItselfOtherwise
+]
 
 
 @pytest.mark.parametrize("cls", BROKEN, ids=lambda cls: cls.__name__)

@@ -59,9 +59,7 @@ def test_r25_training_the_agent_leaves_the_intrinsic_cost_as_it_is():
     before = digest(cost)
     optimiser = torch.optim.AdamW(agent.parameters(), lr=1.0, weight_decay=0.5)
     perceived = signals(state=state(torch.randn(2, 8)))
-    energies = cost.perceived(perceived, ExactMemory(), memory_of()) + cost.predicted(
-        state(torch.randn(2, 8))[:, :4]
-    )
+    energies = cost.perceived(perceived, ExactMemory(), memory_of()) + cost.predicted(state(torch.randn(2, 8))[:, :4])
     energies.sum().backward()
     optimiser.step()
     assert not list(cost.parameters())

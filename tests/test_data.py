@@ -23,9 +23,7 @@ ENVS, DRIVES = 3, 2
 SPEC = EnvSpec("test", 7, (7, 7), 100)
 
 
-def make_store(
-    folder: Path, capacity: int = 60, envs: int = ENVS, carry: Tensor | None = None
-) -> EpisodeStore:
+def make_store(folder: Path, capacity: int = 60, envs: int = ENVS, carry: Tensor | None = None) -> EpisodeStore:
     example = torch.zeros(1, 4, dtype=torch.float32) if carry is None else carry
     return EpisodeStore(capacity, envs, SPEC, DRIVES, example, folder)
 
@@ -60,9 +58,7 @@ def tensors(struct: object) -> list[Tensor]:
 
 
 def assert_equal(left: Trajectory, right: Trajectory) -> None:
-    assert all(
-        torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(tensors(left), tensors(right), strict=True)
-    )
+    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(tensors(left), tensors(right), strict=True))
 
 
 # ---------------------------------------------------------------------------------------- ring and windows

@@ -40,15 +40,12 @@ def streams(
     """Windows of a stream whose episodes end in either way, and begin anywhere; some ends are not shown."""
     batch, time = draw(st.integers(1, 3)), draw(st.integers(1, 14))
     kinds = draw(
-        st.lists(
-            st.lists(st.sampled_from("...etbx"), min_size=time, max_size=time), min_size=batch, max_size=batch
-        )
+        st.lists(st.lists(st.sampled_from("...etbx"), min_size=time, max_size=time), min_size=batch, max_size=batch)
     )
     terminated = [[kind in "eb" for kind in row] for row in kinds]
     truncated = [[kind in "tb" for kind in row] for row in kinds]
     is_first = [
-        [(index > 0 and row[index - 1] in "etb") or kind == "x" for index, kind in enumerate(row)]
-        for row in kinds
+        [(index > 0 and row[index - 1] in "etb") or kind == "x" for index, kind in enumerate(row)] for row in kinds
     ]
     number = st.floats(-10, 10, width=32)
     energies = [draw(st.lists(number, min_size=time, max_size=time)) for _ in range(batch)]
@@ -70,9 +67,7 @@ def test_r7_spans_equal_a_plain_reading(stream, span: int, discount: float):
         assert found.ended[row].tolist() == list(ended)
         assert found.valid[row].tolist() == list(valid)
         total = torch.tensor(totals)
-        torch.testing.assert_close(
-            found.energies[row], torch.stack([total, -2 * total], -1), rtol=1e-5, atol=1e-4
-        )
+        torch.testing.assert_close(found.energies[row], torch.stack([total, -2 * total], -1), rtol=1e-5, atol=1e-4)
 
 
 def one(

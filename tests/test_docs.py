@@ -110,11 +110,7 @@ def try_command(command, runs, folder):
         assert [word for word in words[1:] if "=" not in word and word not in targets] == []
     elif words[0] == "hjepa":
         make_parser().parse_args(words[1:])
-        missing = [
-            word
-            for word in words
-            if word.startswith("configs/") and not (folder / word.split("=")[0]).exists()
-        ]
+        missing = [word for word in words if word.startswith("configs/") and not (folder / word.split("=")[0]).exists()]
         assert missing == []
         if runs:
             execute(words, folder)

@@ -225,7 +225,5 @@ def test_r29_drives_read_the_memory_that_the_agent_writes(kind):
 def remember(memory, contents, image, time):
     nothing = torch.zeros(1)
     flags, state = nothing.bool(), torch.randn(1, DIM)
-    entry = MemoryEntry(
-        torch.tensor([time]), state, nothing, nothing, nothing.long(), flags, observation_code(image)
-    )
+    entry = MemoryEntry(torch.tensor([time]), state, nothing, nothing, nothing.long(), flags, observation_code(image))
     return memory.write(contents, entry)

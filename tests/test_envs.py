@@ -267,9 +267,7 @@ def test_state_is_small():
 
 # ---------------------------------------------------------------------------------------- seeds
 def test_training_and_held_out_seeds_never_meet():
-    training = {
-        training_seed(run, env, episode) for run in range(5) for env in range(8) for episode in range(100)
-    }
+    training = {training_seed(run, env, episode) for run in range(5) for env in range(8) for episode in range(100)}
     held_out = [held_out_seed(suite, index) for suite in range(5) for index in range(1000)]
     assert max(training) < SPLIT <= min(held_out) and max(held_out) < 2 * SPLIT
     assert min(training) >= 0 and len(training) > 3990

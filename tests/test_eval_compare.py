@@ -13,9 +13,7 @@ from hjepa.eval.runs import common_grid, frames_to, group_names, read_runs, smoo
 from hjepa.log.metrics import Curve, MetricsFile
 
 
-def make_run(
-    folder: Path, seed: int, stride: int, success: list[float], outcomes: list[bool] | None = None
-) -> Path:
+def make_run(folder: Path, seed: int, stride: int, success: list[float], outcomes: list[bool] | None = None) -> Path:
     folder.mkdir()
     config = f"env: {{id: X}}\nlevels:\n- stride: 1\n- stride: {stride}\ntrain: {{seed: {seed}, lr: 1e-3}}\n"
     (folder / "config.yaml").write_text(config + f"run: {{dir: {folder.name}}}\n")

@@ -47,9 +47,7 @@ class Scripted(nn.Module):
         energies = -record.reward[:, None]
         one = torch.ones_like(energies)
         evaluations = torch.tensor(3 * rows)
-        decision = Decision(
-            action, torch.full_like(time, 2), (level, level), energies, one, one[:, 0], evaluations
-        )
+        decision = Decision(action, torch.full_like(time, 2), (level, level), energies, one, one[:, 0], evaluations)
         return decision, time
 
 

@@ -89,9 +89,7 @@ def test_r01_every_kind_acts_in_every_mode_and_learns(slot: str, kind: str, tmp_
         assert torch.isfinite(value).all(), name
     after = [parameter for module in modules for parameter in module.parameters()]
     if any(parameter.requires_grad for parameter in after):
-        assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True)), (
-            "nothing learned"
-        )
+        assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True)), "nothing learned"
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])

@@ -113,9 +113,7 @@ def in_gradient(fault: Fault, batch):
         (in_gradient, "world_models.1.predictor.", False),
     ],
 )
-def test_what_is_not_finite_stops_the_run_before_the_weights_change(
-    broken_run, inject, named, settles_before
-) -> None:
+def test_what_is_not_finite_stops_the_run_before_the_weights_change(broken_run, inject, named, settles_before) -> None:
     error, fault = broken_run(inject)
     assert isinstance(error, NonFiniteError)
     assert named in str(error) and "the weights were not changed" in str(error)
@@ -131,9 +129,7 @@ def test_what_is_not_finite_stops_the_run_before_the_weights_change(
 
 
 @LEARNING
-def test_a_reward_that_is_not_a_number_stops_at_the_environment(
-    broken_run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reward_that_is_not_a_number_stops_at_the_environment(broken_run, monkeypatch: pytest.MonkeyPatch) -> None:
     step = ChainEnv.step
 
     def inject(fault, batch):

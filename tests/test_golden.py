@@ -45,9 +45,7 @@ def losses(folder: Path) -> list[dict[str, str]]:
     agent = seeded_agent(config).train()
     run = assemble(config, folder, agent, torch.device("cpu"))
     learning = [parameter for parameter in agent.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(
-        learning, lr=settings.learning_rate, weight_decay=settings.weight_decay, eps=1e-5
-    )
+    optimiser = torch.optim.AdamW(learning, lr=settings.learning_rate, weight_decay=settings.weight_decay, eps=1e-5)
     rows = []
     for update in range(UPDATES):
         run.collector.collect_until(settings.prefill + (update + 1) * settings.frames_per_update)

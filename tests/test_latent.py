@@ -58,9 +58,7 @@ def test_discrete_information_is_the_divergence_from_the_prior():
     state, action, target = inputs(10)
     q = torch.distributions.Categorical(logits=latent.posterior(torch.cat((state, action, target), -1)))
     p = torch.distributions.Categorical(logits=latent.prior(state))
-    assert torch.allclose(
-        latent.infer(state, action, target)[1], torch.distributions.kl_divergence(q, p), atol=1e-6
-    )
+    assert torch.allclose(latent.infer(state, action, target)[1], torch.distributions.kl_divergence(q, p), atol=1e-6)
 
 
 def test_gaussian_information_is_the_divergence_from_the_standard_normal():

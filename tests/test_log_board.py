@@ -63,9 +63,7 @@ def test_tags_print_without_importing_torch_or_tensorboard():
 
 @pytest.mark.parametrize("num_levels", [1, 2, 3])
 def test_layout_names_only_known_tags(num_levels):
-    charts = [
-        chart for category in layout(num_levels, ("task", "novelty")).values() for chart in category.values()
-    ]
+    charts = [chart for category in layout(num_levels, ("task", "novelty")).values() for chart in category.values()]
     for kind, names in charts:
         assert kind == "Multiline"
         for name in names:

@@ -37,9 +37,7 @@ def test_masked_statistics_equal_those_of_the_kept_rows():
     for function in (losses.std_hinge, losses.variance_covariance):
         masked, kept = function(states, mask)[0], function(states[mask])[0]
         assert torch.isclose(masked, kept, atol=1e-5)
-    whole = torch.isclose(
-        losses.off_diagonal_covariance(states, mask), losses.off_diagonal_covariance(states[mask])
-    )
+    whole = torch.isclose(losses.off_diagonal_covariance(states, mask), losses.off_diagonal_covariance(states[mask]))
     assert whole
 
 

@@ -115,9 +115,7 @@ def test_every_parameter_gets_a_gradient(kind):
     module = make(kind, token_dim=0)
     observation, previous, is_first, _ = window(3, 8)
     tokens = torch.zeros(3, 8, 0, 0)
-    states, _ = module.observe(
-        observation, previous, is_first, module.initial(3, torch.device("cpu")), tokens
-    )
+    states, _ = module.observe(observation, previous, is_first, module.initial(3, torch.device("cpu")), tokens)
     (states * torch.randn_like(states)).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in module.parameters())
 

@@ -179,9 +179,7 @@ def test_same_seed_same_plan(kind):
 def test_beam_is_exact_when_it_is_wide_enough_and_better_when_wider():
     problem = TabularProblem(32, 5, 5)
     exact = make(AMPLE, "exhaustive", problem).plan(problem, None)
-    energies = [
-        make(SMALL, "beam", problem, width=width).plan(problem, None).energy for width in (5, 25, 625)
-    ]
+    energies = [make(SMALL, "beam", problem, width=width).plan(problem, None).energy for width in (5, 25, 625)]
     assert energies[0].mean() >= energies[1].mean() >= energies[2].mean()
     torch.testing.assert_close(energies[2], exact.energy)
 

@@ -100,9 +100,7 @@ def task(batch: int = 1) -> Task:
     )
 
 
-def problem(
-    critic=None, latent=None, going=1.0, samples=1, risk="mean", term=None, has_goal=False, threshold=0.0
-):
+def problem(critic=None, latent=None, going=1.0, samples=1, risk="mean", term=None, has_goal=False, threshold=0.0):
     nothing = SubgoalTerm(torch.zeros(1, DIM), torch.zeros(1), torch.ones(()), None, torch.zeros(1, 0, 0))
     return LatentProblem(
         HandMade(latent or NoLatent(), going),
@@ -198,9 +196,7 @@ def test_r39_a_single_sample_has_no_risk() -> None:
 
 def test_r39_risk_decides_between_a_sure_and_a_risky_choice() -> None:
     energies = torch.tensor([[[2.0, 2.0, 2.0], [0.0, 0.0, 5.0]]])
-    chosen = {
-        risk: RiskMeasure(risk, 1.0)(energies).argmin(1).item() for risk in ("mean", "mean_std", "worst")
-    }
+    chosen = {risk: RiskMeasure(risk, 1.0)(energies).argmin(1).item() for risk in ("mean", "mean_std", "worst")}
     assert chosen == {"mean": 1, "mean_std": 0, "worst": 0}
 
 
@@ -223,9 +219,7 @@ def test_tokens_are_spread_over_candidates() -> None:
 # ------------------------------------------------------------------------------ the agent's own problems
 def own_problem(agent, level: int, states, tokens_task):
     upper = agent.spec.levels[level].upper_dim
-    subgoal = Subgoal(
-        torch.randn(2, upper), torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.bool)
-    )
+    subgoal = Subgoal(torch.randn(2, upper), torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.bool))
     return agent.actor.problem(agent.world, level, states[level], subgoal, tokens_task)
 
 
@@ -241,8 +235,7 @@ def test_r02_plan_energy_has_a_gradient_in_every_action(levels: int, satisfactio
         agent.critics[level].updates.fill_(1.0)
         made = own_problem(agent, level, states, agent.configure(torch.ones(2, 1, dtype=torch.int64)))
         steps = [
-            torch.full((2, 1, made.num_actions), 1 / made.num_actions, requires_grad=True)
-            for _ in range(made.horizon)
+            torch.full((2, 1, made.num_actions), 1 / made.num_actions, requires_grad=True) for _ in range(made.horizon)
         ]
         node = made.root()
         for weights in steps:

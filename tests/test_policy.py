@@ -122,13 +122,9 @@ def test_next_state_is_imitated_above_level_0_only():
 def test_subgoal_is_only_looked_at_where_there_is_one():
     policy = make()
     state, subgoal, has, tokens = arguments()
-    changed = [
-        policy(state, other, has, tokens)[0] for other in (subgoal, torch.full_like(subgoal, float("nan")))
-    ]
+    changed = [policy(state, other, has, tokens)[0] for other in (subgoal, torch.full_like(subgoal, float("nan")))]
     torch.testing.assert_close(changed[0][~has], changed[1][~has])
-    assert not torch.equal(
-        policy(state, subgoal, has, tokens)[0][has], policy(state, -subgoal, has, tokens)[0][has]
-    )
+    assert not torch.equal(policy(state, subgoal, has, tokens)[0][has], policy(state, -subgoal, has, tokens)[0][has])
 
 
 def test_task_tokens_modulate_and_leading_shapes_are_free():

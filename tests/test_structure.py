@@ -118,9 +118,7 @@ def test_a_module_file_holds_one_class_named_by_its_kind(slot, kind):
     outer = [node for node in parse(path).body if isinstance(node, ast.ClassDef)]
     public = [node for node in outer if not node.name.startswith("_")]
     configured = [
-        node
-        for node in outer
-        if any(isinstance(part, ast.ClassDef) and part.name == "Config" for part in node.body)
+        node for node in outer if any(isinstance(part, ast.ClassDef) and part.name == "Config" for part in node.body)
     ]
     assert len(configured) == 1
     assert configured[0] in public
@@ -136,9 +134,7 @@ def functions(path):
             yield node.name, node
         elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             for part in node.body:
-                if isinstance(part, ast.FunctionDef) and (
-                    part.name == "__init__" or not part.name.startswith("_")
-                ):
+                if isinstance(part, ast.FunctionDef) and (part.name == "__init__" or not part.name.startswith("_")):
                     yield f"{node.name}.{part.name}", part
 
 

@@ -59,8 +59,7 @@ def build(spec: LevelSpec, predictor=None, objective=None, latent=None, actions=
         "latent": latent or NoLatent,
     }
     parts = {
-        name: part if isinstance(part, torch.nn.Module) else part(part.Config(), spec)
-        for name, part in kinds.items()
+        name: part if isinstance(part, torch.nn.Module) else part(part.Config(), spec) for name, part in kinds.items()
     }
     return JEPA(JEPA.Config(**settings), spec, **parts)
 
@@ -244,9 +243,7 @@ def test_r20_a_discrete_latent_has_at_most_one_well_a_code():
     state, action = torch.randn(1, 8).expand(50, -1), torch.randn(1, 5).expand(50, -1)
     z = model.latent.sample(state, 40).flatten(0, 1)
     lead = z.shape[0]
-    after = model.predict(
-        state[:1].expand(lead, -1), action[:1].expand(lead, -1), z, torch.zeros(lead, 0, 0)
-    ).state
+    after = model.predict(state[:1].expand(lead, -1), action[:1].expand(lead, -1), z, torch.zeros(lead, 0, 0)).state
     assert len(after.detach().round(decimals=4).unique(dim=0)) <= 8
 
 
@@ -295,9 +292,7 @@ def test_r22_amortised_z_finds_the_outcome_and_tells_no_more():
     batch, states = two_outcomes(256)
     action = model.infer_actions(batch)[0][:, 0]
     z, information = model.latent.infer(states[:, 0], action, states[:, 1])
-    error = (
-        (model.predict(states[:, 0], action, z, batch.tokens[:, 0]).state - states[:, 1]).square().mean(-1)
-    )
+    error = (model.predict(states[:, 0], action, z, batch.tokens[:, 0]).state - states[:, 1]).square().mean(-1)
     free = model.free_energy(states[:, 0], action, batch.tokens[:, 0], states[:, 1])
     assert error.mean() < 0.1
     assert error.mean() - free.mean() < 0.05

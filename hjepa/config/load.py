@@ -185,8 +185,7 @@ def _locate(value: Json, folder: Path) -> Json:
         return [_locate(item, folder) for item in value]
     if isinstance(value, dict):
         return {
-            key: _locate_kind(item, folder) if key == "kind" else _locate(item, folder)
-            for key, item in value.items()
+            key: _locate_kind(item, folder) if key == "kind" else _locate(item, folder) for key, item in value.items()
         }
     return value
 

@@ -88,9 +88,7 @@ def is_light(node: ast.Import | ast.ImportFrom) -> bool:
 
 def outline(node: ast.ClassDef) -> ast.ClassDef | None:
     """A class without bases, decorators and methods; None where it has no nested `Config`."""
-    body: list[ast.stmt] = [
-        part for part in node.body if isinstance(part, ast.ClassDef) and part.name == "Config"
-    ]
+    body: list[ast.stmt] = [part for part in node.body if isinstance(part, ast.ClassDef) and part.name == "Config"]
     if not body:
         return None
     docstring = node.body[0]

@@ -87,12 +87,7 @@ def type_text(field: FieldInfo) -> str:
         return f"{'list of ' if held.many else ''}{held.slot}"
     if held.model is not None:
         return "list of levels" if held.many else "section"
-    bounds = [
-        f"{sign} {getattr(item, name)}"
-        for item in field.metadata
-        for name, sign in SIGNS
-        if hasattr(item, name)
-    ]
+    bounds = [f"{sign} {getattr(item, name)}" for item in field.metadata for name, sign in SIGNS if hasattr(item, name)]
     return ", ".join([annotation_text(field.annotation), *bounds])
 
 

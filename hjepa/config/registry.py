@@ -96,9 +96,7 @@ def load_class(slot: str, kind: str) -> type:
         raise UnknownKindError(slot, kind)
     base = getattr(import_module("hjepa.interfaces"), SLOTS[slot])
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise ConfigError(
-            f"{kind}: {getattr(found, '__name__', found)} is not a {base.__name__} of hjepa.interfaces"
-        )
+        raise ConfigError(f"{kind}: {getattr(found, '__name__', found)} is not a {base.__name__} of hjepa.interfaces")
     return found
 
 
@@ -138,9 +136,7 @@ def _config_of(outer: object, slot: str) -> type[ModuleConfig]:
     if not (isinstance(config, type) and issubclass(config, ModuleConfig)):
         raise ConfigError(f"{getattr(outer, '__name__', 'the file')} has no nested Config(ModuleConfig)")
     if getattr(config, "slot", None) != slot:
-        raise ConfigError(
-            f"{config.__qualname__} belongs to slot {getattr(config, 'slot', None)}, not {slot}"
-        )
+        raise ConfigError(f"{config.__qualname__} belongs to slot {getattr(config, 'slot', None)}, not {slot}")
     return config
 
 

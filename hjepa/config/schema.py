@@ -69,9 +69,7 @@ class RunConfig(ConfigModel):
     def _levels_fit(self) -> Self:
         """Level 0 acts at every environment step; a training window holds a step of the top level."""
         if self.levels[0].stride != 1:
-            raise _at(
-                "levels.0.stride", "must be 1: level 0 acts at every environment step", self.levels[0].stride
-            )
+            raise _at("levels.0.stride", "must be 1: level 0 acts at every environment step", self.levels[0].stride)
         span = list(accumulate((level.stride for level in self.levels), mul))[-1]
         if self.train.window <= span:
             why = f"must be more than {span}, the environment steps in one step of the top level"

@@ -37,7 +37,8 @@ class TrainConfig(ConfigModel):
     window: int = Field(default=20, ge=2, le=4096)
     """Consecutive records in a window; more than the environment steps in one step of the top level."""
     terminal_share: float = Field(0.25, ge=0, lt=1)
-    """Share of the windows drawn around records at which an episode terminated, which are rare and decide what all others
+    """Share of the windows drawn around records at which an episode terminated, which are rare and decide what all
+    others
     are worth; the rest are uniform."""
     frames_per_update: int = Field(default=8, ge=1)
     """Frames collected per update."""

@@ -31,9 +31,7 @@ class Slot:
             serialization=core_schema.plain_serializer_function_ser_schema(_dump, info_arg=True),
         )
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Called by pydantic; `hjepa.config.json_schema` puts the implementations in its place."""
         return {"slot": self.name}
 
@@ -47,9 +45,7 @@ class Slot:
                 )
             return value
         if not isinstance(value, dict):
-            raise PydanticCustomError(
-                "slot_mapping", "must be a mapping with the kind of {name}", {"name": self.name}
-            )
+            raise PydanticCustomError("slot_mapping", "must be a mapping with the kind of {name}", {"name": self.name})
         config_class = self._config_class(value)
         if info.mode == "json":
             return config_class.model_validate_json(json.dumps(value))
@@ -58,9 +54,7 @@ class Slot:
     def _config_class(self, value: dict[str, Any]) -> type[ModuleConfig]:
         kind = value.get("kind")
         if not isinstance(kind, str):
-            raise _at_kind(
-                f"must name a {self.name}", f"there are {', '.join(registry.kinds(self.name))}", kind
-            )
+            raise _at_kind(f"must name a {self.name}", f"there are {', '.join(registry.kinds(self.name))}", kind)
         try:
             return registry.config_class(self.name, kind)
         except registry.UnknownKindError as error:
@@ -98,6 +92,4 @@ def _dump(value: ModuleConfig, info: core_schema.SerializationInfo) -> dict[str,
 def _at_kind(message: str, hint: str, value: object) -> ValidationError:
     """An error one step deeper, at the slot's `kind`."""
     error = PydanticCustomError("unknown_kind", "{message}", {"message": message, "hint": hint})
-    return ValidationError.from_exception_data(
-        "Slot", [InitErrorDetails(type=error, loc=("kind",), input=value)]
-    )
+    return ValidationError.from_exception_data("Slot", [InitErrorDetails(type=error, loc=("kind",), input=value)])

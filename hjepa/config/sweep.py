@@ -84,9 +84,7 @@ def combinations(spec: SweepConfig) -> list[Run]:
             run_dir = Path(spec.dir) / run_name(settings)
             overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
             runs.append(Run(dir=run_dir, overrides=(*overrides, f"run.dir={json.dumps(str(run_dir))}")))
-    repeated = [
-        run.dir.name for number, run in enumerate(runs) if run.dir in {one.dir for one in runs[:number]}
-    ]
+    repeated = [run.dir.name for number, run in enumerate(runs) if run.dir in {one.dir for one in runs[:number]}]
     if repeated:
         raise ConfigError(f"list: two runs would have the same folder (got {repeated[0]})")
     return runs
@@ -94,9 +92,7 @@ def combinations(spec: SweepConfig) -> list[Run]:
 
 def run_name(settings: dict[str, JsonValue]) -> str:
     """A folder's name that tells what was set: `train.seed=1,env.num_envs=8`."""
-    parts = [
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()
-    ]
+    parts = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
     return re.sub(r"[^\w.,=+-]+", "-", ",".join(parts))[:200] or "run"
 
 
@@ -106,9 +102,7 @@ def check_same(run_dir: Path, config: RunConfig) -> None:
         return
     path = run_dir / "config.yaml"
     if not path.is_file() or path.read_text(encoding="utf-8") != dump(config):
-        raise ConfigError(
-            f"{run_dir}: was not made with this sweep's config; move it away, or name another dir"
-        )
+        raise ConfigError(f"{run_dir}: was not made with this sweep's config; move it away, or name another dir")
 
 
 def is_done(run_dir: Path, config: RunConfig) -> bool:

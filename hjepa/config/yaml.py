@@ -55,8 +55,7 @@ class _Plain:
             raise ConfigError(f"{self.where}: too many values, or nested too deeply")
         if isinstance(value, dict):
             return {
-                self._key(key, path): self.convert(item, (*path, str(key)), depth + 1)
-                for key, item in value.items()
+                self._key(key, path): self.convert(item, (*path, str(key)), depth + 1) for key, item in value.items()
             }
         if isinstance(value, list):
             return [self.convert(item, (*path, index), depth + 1) for index, item in enumerate(value)]

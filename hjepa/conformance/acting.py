@@ -27,9 +27,7 @@ def require_consistent(problem: TableProblem, plan: Plan) -> None:
     """Raise BrokenPromiseError unless a plan is what it says: its energy, states and first energies."""
     require_shape("actions", plan.actions, ROWS, HORIZON)
     require(plan.actions.dtype == torch.int64, f"actions are {plan.actions.dtype}, not int64")
-    require(
-        (plan.actions >= 0).all() and (plan.actions < CHOICES).all(), "an action is not a choice of the table"
-    )
+    require((plan.actions >= 0).all() and (plan.actions < CHOICES).all(), "an action is not a choice of the table")
     energy, states = problem.replay(plan.actions[:, None])
     require_close("energy, and the score of the plan played back,", plan.energy, energy[:, 0])
     require_shape("states", plan.states, ROWS, HORIZON, STATES)
@@ -37,9 +35,7 @@ def require_consistent(problem: TableProblem, plan: Plan) -> None:
     require_shape("first_energies", plan.first_energies, ROWS, CHOICES)
     own = plan.first_energies.gather(1, plan.actions[:, :1])[:, 0]
     require_close("first_energies of the chosen first choice, and energy,", own, plan.energy)
-    require(
-        (plan.first_energies >= plan.energy[:, None] - 1e-5).all(), "it tried a better plan than it returns"
-    )
+    require((plan.first_energies >= plan.energy[:, None] - 1e-5).all(), "it tried a better plan than it returns")
 
 
 @promised_by("planner")
@@ -128,8 +124,7 @@ def an_absent_subgoal_is_not_looked_at(bench: Bench) -> None:
     module, sample = expect(bench.module, Policy).eval(), bench.sample()
     none = torch.zeros(ROWS, dtype=torch.bool)
     calls = [
-        module(sample.states[:, 0], goal, none, sample.tokens[:, 0])
-        for goal in (sample.subgoal, sample.subgoal + 3)
+        module(sample.states[:, 0], goal, none, sample.tokens[:, 0]) for goal in (sample.subgoal, sample.subgoal + 3)
     ]
     for left, right in zip(*calls, strict=True):
         require_close("outputs with different absent subgoals", left, right)
@@ -152,9 +147,7 @@ def distillation_imitates_the_plan(bench: Bench) -> None:
         first = last if step == 0 else first
     require(last < first, f"the loss went from {first:.3g} to {last:.3g} in 40 steps")
     logits, _ = module.eval()(*arguments)
-    require(
-        (logits.argmax(-1) == plan.actions[:, 0]).all(), "the policy does not come to choose as the plan does"
-    )
+    require((logits.argmax(-1) == plan.actions[:, 0]).all(), "the policy does not come to choose as the plan does")
 
 
 # ------------------------------------------------------------------- actor
@@ -183,22 +176,14 @@ def decisions_are_complete(bench: Bench) -> None:
         choice = decide(bench, expect(bench.module, Actor), bench.sample(), mode, None)
         require_shape("action", choice.action, ROWS)
         inside = (choice.action >= 0) & (choice.action < bench.agent.env.num_actions)
-        require(
-            choice.action.dtype == torch.int64 and inside.all(), "an action is not one of the environment's"
-        )
-        require(
-            (choice.mode == mode).all(), f"asked for mode {mode}, it says {choice.mode.unique().tolist()}"
-        )
+        require(choice.action.dtype == torch.int64 and inside.all(), "an action is not one of the environment's")
+        require((choice.mode == mode).all(), f"asked for mode {mode}, it says {choice.mode.unique().tolist()}")
         for name in ("subgoals", "distances", "reasons", "plans"):
-            require(
-                len(getattr(choice, name)) == count, f"{name} has not one entry for each of {count} levels"
-            )
+            require(len(getattr(choice, name)) == count, f"{name} has not one entry for each of {count} levels")
         require(not choice.subgoals[-1].active.any(), "the top level is under a subgoal")
         for level, subgoal in enumerate(choice.subgoals[:-1]):
             require(subgoal.active.all(), f"level {level} got no subgoal")
-            require_shape(
-                f"subgoal of level {level}", subgoal.latent, ROWS, bench.agent.levels[level].upper_dim
-            )
+            require_shape(f"subgoal of level {level}", subgoal.latent, ROWS, bench.agent.levels[level].upper_dim)
         require(mode == 1 or choice.plans[0] is not None, "mode 2 shows no plan for level 0")
 
 
@@ -247,9 +232,7 @@ def loss_reaches_the_policies_only(bench: Bench) -> None:
     )
     require_loss(module.loss(world, states, a_task(spec, sample))).backward()
     policies = list(module.policies.parameters())
-    require(
-        any(one.grad is not None and bool(one.grad.any()) for one in policies), "the policies get no gradient"
-    )
+    require(any(one.grad is not None and bool(one.grad.any()) for one in policies), "the policies get no gradient")
     others = nn.ModuleList([*world.world_models, *world.critics]).parameters()
     touched = any(one.grad is not None and bool(one.grad.any()) for one in others)
     require(not touched, "the gradient reaches world models or critics")

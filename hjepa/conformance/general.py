@@ -65,11 +65,7 @@ def field_docstrings(config: type[ModuleConfig]) -> set[str]:
     assert isinstance(tree, ast.ClassDef)
     found = set()
     for field, text in itertools.pairwise(tree.body):
-        if (
-            isinstance(field, ast.AnnAssign)
-            and isinstance(field.target, ast.Name)
-            and isinstance(text, ast.Expr)
-        ):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
             found.add(field.target.id)
     return found
 
@@ -81,9 +77,7 @@ def config_names_its_kind(bench: Bench) -> None:
     require(isinstance(kind, str), "Config.kind needs a default: kind: Literal['name'] = 'name'")
     folder, _, stem = bench.cls.__module__.rpartition(".")
     if folder == f"hjepa.modules.{bench.slot}":
-        require(
-            kind == stem, f"Config.kind is {kind!r}, but its file is {MODULES.name}/{bench.slot}/{stem}.py"
-        )
+        require(kind == stem, f"Config.kind is {kind!r}, but its file is {MODULES.name}/{bench.slot}/{stem}.py")
     else:
         require(is_plugin(kind) or kind.isidentifier(), f"Config.kind {kind!r} is not a name")
 
@@ -92,9 +86,7 @@ def config_names_its_kind(bench: Bench) -> None:
 def config_survives_json(bench: Bench) -> None:
     """A config written to a run folder and read back is the same."""
     text = bench.config.model_dump_json()
-    require(
-        isinstance(bench.config, BaseModel) and isinstance(bench.config, ModuleConfig), "not a ModuleConfig"
-    )
+    require(isinstance(bench.config, BaseModel) and isinstance(bench.config, ModuleConfig), "not a ModuleConfig")
     again = type(bench.config).model_validate_json(text)
     require(again == bench.config, f"read back from JSON it differs: {text[:80]}")
 
@@ -140,9 +132,7 @@ def rows_are_independent(bench: Bench) -> None:
         left, right = outputs(bench, module, sample), outputs(bench, copy.deepcopy(module), mixed)
         for name in left.keys() - {"lifetime"}:
             mode = "training" if training else "evaluation"
-            require_close(
-                f"row 0 of {name} with other rows around it ({mode})", left[name][0], right[name][0]
-            )
+            require_close(f"row 0 of {name} with other rows around it ({mode})", left[name][0], right[name][0])
 
 
 def merge(first: Tensor, left: Sample, right: Sample) -> Sample:

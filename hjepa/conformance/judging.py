@@ -59,9 +59,7 @@ def first_records_are_judged(bench: Bench) -> None:
     contents = memory.initial(ROWS, torch.device("cpu"))
     first = torch.ones(ROWS, dtype=torch.bool)
     seen = signals(sample)
-    seen = type(seen)(
-        seen.reward, seen.observation, torch.full((ROWS,), -1), first, seen.state, seen.goal, ~first
-    )
+    seen = type(seen)(seen.reward, seen.observation, torch.full((ROWS,), -1), first, seen.state, seen.goal, ~first)
     require(module.perceived(seen, memory, contents).isfinite().all(), "the energy is not finite")
 
 

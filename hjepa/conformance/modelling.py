@@ -160,9 +160,7 @@ def latent_shapes(bench: Bench) -> None:
     require((information >= -1e-4).all(), "R(z) is negative")
     require_shape("samples of z", module.sample(sample.states, 4), ROWS, TIME, 4, module.dim)
     candidates = module.candidates(sample.states)
-    require(
-        candidates.dim() == 4 and candidates.shape[2] > 0, f"candidates have shape {list(candidates.shape)}"
-    )
+    require(candidates.dim() == 4 and candidates.shape[2] > 0, f"candidates have shape {list(candidates.shape)}")
     require_shape("candidates of z", candidates, ROWS, TIME, candidates.shape[2], module.dim)
 
 

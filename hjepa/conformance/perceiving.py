@@ -17,9 +17,7 @@ def step_through(module: Perception, sample: Sample, carry: Tensor, records: ran
     for t in records:
         mask = sample.is_first[:, t].view(-1, *([1] * (carry.dim() - 1)))
         carry = torch.where(mask, fresh, carry)
-        state, carry = module(
-            sample.observation[:, t], sample.previous_action[:, t], carry, sample.tokens[:, t]
-        )
+        state, carry = module(sample.observation[:, t], sample.previous_action[:, t], carry, sample.tokens[:, t])
         states.append(state)
     return torch.stack(states, 1), carry
 
@@ -69,8 +67,7 @@ def episodes_are_forgotten(bench: Bench) -> None:
     """After the first record of an episode nothing of the last one is left."""
     module, sample, other = expect(bench.module, Perception).eval(), bench.sample(0), bench.sample(1)
     carries = [
-        step_through(module, one, module.initial(ROWS, torch.device("cpu")), range(4))[1]
-        for one in (sample, other)
+        step_through(module, one, module.initial(ROWS, torch.device("cpu")), range(4))[1] for one in (sample, other)
     ]
     start = torch.ones_like(sample.is_first[:, :1])
     arguments = (sample.observation[:, 5:6], torch.full_like(sample.previous_action[:, :1], -1), start)
@@ -98,9 +95,7 @@ def state_follows_the_view(bench: Bench) -> None:
     module, sample, other = expect(bench.module, Perception).eval(), bench.sample(0), bench.sample(1)
     carry = module.initial(ROWS, torch.device("cpu"))
     first = torch.full((ROWS,), -1)
-    left, right = (
-        module(one.observation[:, 0], first, carry, sample.tokens[:, 0])[0] for one in (sample, other)
-    )
+    left, right = (module(one.observation[:, 0], first, carry, sample.tokens[:, 0])[0] for one in (sample, other))
     require((left - right).abs().max() > 1e-4, "the state is the same for every view")
 
 

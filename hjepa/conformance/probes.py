@@ -253,9 +253,7 @@ def a_task(spec: AgentSpec, sample: Sample) -> Task:
 def level_states(spec: AgentSpec, sample: Sample) -> tuple[Tensor, ...]:
     """A state for every level, without meaning."""
     lowest = sample.states[:, 0]
-    return tuple(
-        torch.nn.functional.pad(lowest, (0, level.dim - lowest.shape[1]), value=0.5) for level in spec.levels
-    )
+    return tuple(torch.nn.functional.pad(lowest, (0, level.dim - lowest.shape[1]), value=0.5) for level in spec.levels)
 
 
 def no_subgoals(spec: AgentSpec, rows: int) -> tuple[Subgoal, ...]:

@@ -122,9 +122,7 @@ def reads_what_was_written(bench: Bench) -> None:
     near, far = memory.read(contents, state), memory.read(contents, -state)
     error = torch.linalg.vector_norm(near - state, dim=-1)
     other = torch.linalg.vector_norm(far - state, dim=-1)
-    require(
-        (error < other).all(), "reading with a written state does not give it back better than its opposite"
-    )
+    require((error < other).all(), "reading with a written state does not give it back better than its opposite")
 
 
 @promised_by("memory")

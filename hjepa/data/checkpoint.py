@@ -157,9 +157,7 @@ def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
         kind, number, name = _split(key)
         if kind == "state" and number < len(parameters):
             if value.dim() > 0 and value.shape != parameters[number].shape:
-                raise ConfigError(
-                    f"optimizer: {key} is {list(value.shape)}, not {list(parameters[number].shape)}"
-                )
+                raise ConfigError(f"optimizer: {key} is {list(value.shape)}, not {list(parameters[number].shape)}")
             state.setdefault(number, {})[name] = value
         elif kind == "group" and number < len(saved["param_groups"]):
             number_or_pair = value.tolist()

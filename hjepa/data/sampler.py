@@ -12,15 +12,15 @@ def draw(
 ) -> Trajectory:
     """Batch `number`: windows of `window` records, uniform over streams and starts, with replacement.
 
-    `terminal_share` of the windows are drawn around records at which an episode terminated (uniform over these, time-outs
+    `terminal_share` of the windows are drawn around records at which an episode terminated (uniform over these,
+    time-outs
     do not count), as long as there are any: outcomes are rare and everything else is valued by them. A window is
-    consecutive in time and may cross episodes. Raises ValueError where the store holds fewer records a stream than `window`.
+    consecutive in time and may cross episodes. Raises ValueError where the store holds fewer records a stream than
+    `window`.
     """
     starts = store.filled - window + 1
     if starts < 1:
-        raise ValueError(
-            f"a window of {window} records needs as many a stream (the store holds {store.filled})"
-        )
+        raise ValueError(f"a window of {window} records needs as many a stream (the store holds {store.filled})")
     generator = torch.Generator().manual_seed(derive(seed, "draw", number))
     place = torch.randint(starts * store.num_envs, (batch_size,), generator=generator)
     row, start = place // starts, store.oldest + place % starts

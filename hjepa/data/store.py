@@ -81,9 +81,7 @@ class EpisodeStore:
         """
         self.num_envs, self.length, self.folder = num_envs, capacity_records // num_envs, folder
         if self.length < 1:
-            raise ValueError(
-                f"capacity_records must be at least {num_envs}, one a stream (got {capacity_records})"
-            )
+            raise ValueError(f"capacity_records must be at least {num_envs}, one a stream (got {capacity_records})")
         self.written = 0
         """Records appended to each stream since the run began."""
         self._shards: list[Shard] = []
@@ -230,9 +228,7 @@ class EpisodeStore:
             value = tensors.get(name)
             expected = (self.num_envs, shard.count, *ring.shape[2:])
             if value is None or value.dtype != ring.dtype or value.shape != expected:
-                raise ConfigError(
-                    f"{path}: {name} is not {ring.dtype} {list(expected)}; was the config changed?"
-                )
+                raise ConfigError(f"{path}: {name} is not {ring.dtype} {list(expected)}; was the config changed?")
             ring[:, number % self.length] = value[:, number - shard.first]
 
     def _delete(self, paths: Iterable[Path]) -> None:

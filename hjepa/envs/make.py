@@ -38,11 +38,7 @@ def check_env_id(name: str) -> None:
         return
     known = {candidate.lower(): candidate for candidate in env_ids()}
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
-    hint = (
-        f"did you mean {' or '.join(known[match] for match in near)}"
-        if near
-        else "see `MiniGrid-*`, `BabyAI-*`"
-    )
+    hint = f"did you mean {' or '.join(known[match] for match in near)}" if near else "see `MiniGrid-*`, `BabyAI-*`"
     raise ConfigError(f"env: no environment of this name (got {name!r}); {hint}")
 
 

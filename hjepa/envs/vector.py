@@ -109,9 +109,7 @@ class VectorEnv:
         """
         episodes, lengths = state["episode"].tolist(), state["length"].tolist()
         if len(episodes) != self.num_envs or sum(lengths) != len(state["actions"]):
-            raise ConfigError(
-                f"num_envs: saved state is of {len(episodes)} environments (got {self.num_envs})"
-            )
+            raise ConfigError(f"num_envs: saved state is of {len(episodes)} environments (got {self.num_envs})")
         rows = _Rows(self.num_envs, self.spec.view)
         for row, actions in enumerate(state["actions"].split(lengths)):
             self._episode[row], self._actions[row], self._over[row] = episodes[row], [], True

@@ -162,17 +162,12 @@ def _median(frames: Sequence[int | None]) -> float | None:
 
 def _show(groups: Sequence[GroupRow], pairs: Sequence[PairRow], tags: Sequence[str]) -> None:
     console = Console()
-    table = Table(
-        title=f"success ({tags[0] if len(tags) == 1 else 'held-out where there is any, else training'})"
-    )
+    table = Table(title=f"success ({tags[0] if len(tags) == 1 else 'held-out where there is any, else training'})")
     for column in ("group", "runs", "final (IQM)", "95 % interval", "frames to 50 %", "frames to 90 %"):
         table.add_column(column)
     for row in groups:
         interval = "one run" if row.success_ci95 is None else "{:.1%} to {:.1%}".format(*row.success_ci95)
-        reached = [
-            f"{value:,.0f}" if value is not None else "never"
-            for value in (row.frames_to_50, row.frames_to_90)
-        ]
+        reached = [f"{value:,.0f}" if value is not None else "never" for value in (row.frames_to_50, row.frames_to_90)]
         table.add_row(row.group, str(row.runs), f"{row.final_success:.1%}", interval, *reached)
     console.print(table)
     if not pairs:
@@ -183,7 +178,5 @@ def _show(groups: Sequence[GroupRow], pairs: Sequence[PairRow], tags: Sequence[s
     for pair in pairs:
         rates = f"{pair.first_rate:.1%} / {pair.second_rate:.1%}"
         only = f"{pair.first_only} / {pair.second_only}"
-        table.add_row(
-            pair.first, pair.second, pair.result, str(pair.episodes), rates, only, f"{pair.p_value:.3g}"
-        )
+        table.add_row(pair.first, pair.second, pair.result, str(pair.episodes), rates, only, f"{pair.p_value:.3g}")
     console.print(table)

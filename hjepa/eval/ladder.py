@@ -135,9 +135,7 @@ def _play_matched(ladder: Ladder) -> None:
     """Level 0 alone, with as much search as the hierarchy spends."""
     spent, alone = (ladder.arms[name].evaluations_per_decision for name in ("hierarchical", "flat"))
     if max(spent, alone) <= NEARLY_EQUAL * min(spent, alone):
-        ladder.notes.append(
-            "Level 0 alone spends as much search as the hierarchy: no other flat arm is needed."
-        )
+        ladder.notes.append("Level 0 alone spends as much search as the hierarchy: no other flat arm is needed.")
         return
     agent, settings = flat_like(ladder.run, spent / alone)
     ladder.play("flat_equal", f"level 0 alone, searching as much as the hierarchy: {settings}", agent, 2, 1)
@@ -154,9 +152,7 @@ def _play_oracles(ladder: Ladder) -> None:
             ladder.play(f"oracle_{level}", label, agent, 2, levels, oracle)
             if oracle.without_way:
                 share = oracle.without_way / oracle.subgoals
-                ladder.notes.append(
-                    f"oracle_{level}: {share:.0%} of its subgoals had no way to success to show."
-                )
+                ladder.notes.append(f"oracle_{level}: {share:.0%} of its subgoals had no way to success to show.")
     except UnsupportedError as error:
         ladder.notes.append(f"No oracle in {ladder.env_id}: {error}.")
 

@@ -67,9 +67,7 @@ class RandomAgent:
         action = torch.randint_like(record.previous_action, self.num_actions)
         nothing = record.reward.new_zeros(len(action), 0)
         surprise = torch.ones_like(record.reward)
-        return Decision(
-            action, torch.ones_like(action), (), nothing, nothing, surprise, action.new_zeros(())
-        ), None
+        return Decision(action, torch.ones_like(action), (), nothing, nothing, surprise, action.new_zeros(())), None
 
 
 @dataclass(frozen=True)
@@ -132,9 +130,7 @@ def run_episodes(
                 evaluations += decision.evaluations.cpu()
                 tally.add(record)
                 if recorder is not None:
-                    recorder.update(
-                        record, decision, [None if n is None else seeds[n] for n in tally.present]
-                    )
+                    recorder.update(record, decision, [None if n is None else seeds[n] for n in tally.present])
     finally:
         env.close()
     each = float(evaluations) / (rows * len(milliseconds))

@@ -90,9 +90,7 @@ def frames_to(curve: Curve, threshold: float) -> int | None:
     return int(curve.frames[reached[0]]) if len(reached) else None
 
 
-def common_grid(
-    curves: Sequence[Curve], points: int = 100
-) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, "R P"]]:
+def common_grid(curves: Sequence[Curve], points: int = 100) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, "R P"]]:
     """Smoothed curves of a group on the frames that all of them cover."""
     first = max(int(curve.frames[0]) for curve in curves)
     last = min(int(curve.frames[-1]) for curve in curves)

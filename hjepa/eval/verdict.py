@@ -106,9 +106,7 @@ def _nothing_learned(ladder: Ladder) -> bool:
 
 def _best(ladder: Ladder) -> Arm:
     """The best arm that is not random."""
-    return max(
-        (arm for arm in ladder.arms.values() if arm.mode is not None), key=lambda arm: arm.success_rate
-    )
+    return max((arm for arm in ladder.arms.values() if arm.mode is not None), key=lambda arm: arm.success_rate)
 
 
 def _headline(ladder: Ladder, level: int | None, fault: Fault, losses: tuple[Loss, ...]) -> str:
@@ -139,9 +137,7 @@ def _worth_of_hierarchy(ladder: Ladder) -> Iterator[str]:
         return
     whole = ladder.arms["hierarchical"]
     flat = ladder.arms.get("flat_equal", ladder.arms["flat"])
-    spent = (
-        f"{whole.evaluations_per_decision:.0f} and {flat.evaluations_per_decision:.0f} evaluations a decision"
-    )
+    spent = f"{whole.evaluations_per_decision:.0f} and {flat.evaluations_per_decision:.0f} evaluations a decision"
     p_value = ladder.pair("hierarchical", flat.name).p_value
     yield (
         f"At about equal search ({spent}) the hierarchy succeeds in {whole.success_rate:.0%} and level 0 "

@@ -56,9 +56,7 @@ def watch(run: Path, out: Path | None, episodes: int, seed: int) -> int:
     return 0
 
 
-def episode_animation(
-    trace: Trace, probe: Probe | None, drives: tuple[str, ...]
-) -> UInt8[np.ndarray, "T H W 3"]:
+def episode_animation(trace: Trace, probe: Probe | None, drives: tuple[str, ...]) -> UInt8[np.ndarray, "T H W 3"]:
     """Strip and plots of an episode, one picture a record (thinned out where it is long)."""
     records = chosen_records(trace, MAX_PICTURES)
     strip = episode_strip(trace, probe, records=records)
@@ -77,23 +75,17 @@ def chosen_records(trace: Trace, limit: int) -> list[int]:
     last = trace.length
     if last + 1 <= limit:
         return list(range(last + 1))
-    new = [
-        step for step in range(last) if any(_is_new(trace, level, step) for level in range(len(trace.levels)))
-    ]
+    new = [step for step in range(last) if any(_is_new(trace, level, step) for level in range(len(trace.levels)))]
     evenly = np.linspace(0, last, limit).round().astype(int).tolist()
     if len(new) > limit // 2:
         new = [new[index] for index in np.linspace(0, len(new) - 1, limit // 2).round().astype(int)]
     rest = [step for step in evenly if step not in set(new)]
     keep = max(limit - len(new), 2)
-    picked = [
-        rest[index] for index in np.linspace(0, len(rest) - 1, min(keep, len(rest))).round().astype(int)
-    ]
+    picked = [rest[index] for index in np.linspace(0, len(rest) - 1, min(keep, len(rest))).round().astype(int)]
     return sorted({0, last, *new, *picked})
 
 
-def plot_panel(
-    trace: Trace, drives: tuple[str, ...], width: int
-) -> tuple[Picture, tuple[np.ndarray, np.ndarray]]:
+def plot_panel(trace: Trace, drives: tuple[str, ...], width: int) -> tuple[Picture, tuple[np.ndarray, np.ndarray]]:
     """Distances to subgoals and energies over the episode, and each record's pixel column in both plots."""
     figure = Figure(figsize=(width / 100, 1.9), dpi=100, facecolor="#18181c", layout="constrained")
     canvas = FigureCanvasAgg(figure)
@@ -105,9 +97,7 @@ def plot_panel(
         axes.tick_params(colors="#c8c8c8", labelsize=6)
         axes.set_xlim(0, max(trace.length, 1))
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(
-                fontsize=6, facecolor="#202026", labelcolor="#e0e0e0", edgecolor="#404048", loc="best"
-            )
+            axes.legend(fontsize=6, facecolor="#202026", labelcolor="#e0e0e0", edgecolor="#404048", loc="best")
     canvas.draw()
     picture = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     steps = np.arange(trace.length + 1)
@@ -150,6 +140,4 @@ def _sheet_row(trace: Trace, probe: Probe | None) -> Picture:
     strip = episode_strip(trace, probe, tile=10, records=steps)
     outcome = "success" if trace.success else "failure"
     row = row_of(list(strip), gap=12)
-    return label(
-        pad(row, row.shape[0], row.shape[1]), f"seed {trace.seed}: {outcome} after {trace.length} steps", 13
-    )
+    return label(pad(row, row.shape[0], row.shape[1]), f"seed {trace.seed}: {outcome} after {trace.length} steps", 13)

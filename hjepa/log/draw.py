@@ -40,18 +40,14 @@ def draw_cell(cell: Int[np.ndarray, " 3"], tile: int, agent: bool = False) -> Pi
     return Grid.render_tile(item, agent_dir=3 if agent else None, tile_size=tile)
 
 
-def draw_guess(
-    view: Int[np.ndarray, "W V 3"], confidence: Float[np.ndarray, "W V"], tile: int = 16
-) -> Picture:
+def draw_guess(view: Int[np.ndarray, "W V 3"], confidence: Float[np.ndarray, "W V"], tile: int = 16) -> Picture:
     """A decoded view; the less sure a cell, the more it fades to grey."""
     certain = draw_view(view, tile).astype(float)
     weight = np.kron(confidence.T, np.ones((tile, tile)))[..., None]
     return (weight * certain + (1 - weight) * np.array(UNSEEN)).round().astype(np.uint8)
 
 
-def mark(
-    picture: Picture, column: float, row: float, tile: int, color: Color, filled: bool = False
-) -> Picture:
+def mark(picture: Picture, column: float, row: float, tile: int, color: Color, filled: bool = False) -> Picture:
     """A copy with a ring (or dot) at a place of a grid of tiles; places outside are left out."""
     image = Image.fromarray(picture)
     x, y, radius = (column + 0.5) * tile, (row + 0.5) * tile, tile * (0.16 if filled else 0.38)

@@ -36,9 +36,7 @@ class PoseTracker:
         return pose
 
 
-def step(
-    pose: Int[Tensor, "B 3"], image: UInt8[Tensor, "B W V 3"], action: Int[Tensor, " B"]
-) -> Int[Tensor, "B 3"]:
+def step(pose: Int[Tensor, "B 3"], image: UInt8[Tensor, "B W V 3"], action: Int[Tensor, " B"]) -> Int[Tensor, "B 3"]:
     """The pose after `action`, which was taken at `pose` where the agent saw `image`."""
     position, direction = pose[:, :2], pose[:, 2]
     table = torch.tensor(DIRECTIONS, device=pose.device)

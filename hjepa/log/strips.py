@@ -114,9 +114,7 @@ def _subgoal(trace: Trace, probe: Probe | None, level: int, step: int, tile: int
     return label(frame(drawn, REASON_COLORS[reason]), text)
 
 
-def _marked(
-    trace: Trace, probe: Probe | None, course: Replay, lower: Sequence[int], step: int, tile: int
-) -> Picture:
+def _marked(trace: Trace, probe: Probe | None, course: Replay, lower: Sequence[int], step: int, tile: int) -> Picture:
     grid = course.grids[step]
     if probe is None:
         return grid

@@ -49,15 +49,11 @@ class SubgoalTracker:
         """Count one decision of a batch, whose number of rows must stay the same."""
         device, rows = decision.action.device, len(decision.action)
         if not self._tallies:
-            self._tallies = [
-                _empty(rows, dim, ages, device) for dim, ages in zip(self._dims, self._ages, strict=True)
-            ]
+            self._tallies = [_empty(rows, dim, ages, device) for dim, ages in zip(self._dims, self._ages, strict=True)]
         is_first = record.is_first.to(device)
         over = (record.terminated | record.truncated).to(device)
         pairs = zip(self._tallies, decision.levels, strict=False)
-        self._tallies[: len(decision.levels)] = [
-            _count(tally, level, is_first, over) for tally, level in pairs
-        ]
+        self._tallies[: len(decision.levels)] = [_count(tally, level, is_first, over) for tally, level in pairs]
 
     def summary(self) -> dict[str, float]:
         """Scalars by tag since the last summary; what did not occur is left out. One transfer to the host a
@@ -80,9 +76,7 @@ class SubgoalTracker:
         """Continue from what `tensors` gave."""
         names = [field.name for field in fields(LevelTally)]
         count = len(tensors) // len(names)
-        self._tallies = [
-            LevelTally(*(tensors[f"{level}.{name}"] for name in names)) for level in range(count)
-        ]
+        self._tallies = [LevelTally(*(tensors[f"{level}.{name}"] for name in names)) for level in range(count)]
 
 
 def _empty(rows: int, dim: int, ages: int, device: torch.device) -> LevelTally:

@@ -37,8 +37,7 @@ class Tag:
 # ---- world models
 PREDICTION_ENERGY = Tag(
     "level_{level}/prediction_energy",
-    "Error of the one-step prediction, relative to the variance of the target: the energy E(x, y, z) "
-    "of the JEPA.",
+    "Error of the one-step prediction, relative to the variance of the target: the energy E(x, y, z) of the JEPA.",
     "ratio to the variance",
     "falls well below 1, then flattens",
     "near 1: predicts no better than the mean; at 0 with `std` at 0: collapsed",
@@ -48,8 +47,7 @@ ROLLOUT_ERROR = Tag(
     "Error of the state predicted by rolling the world model out over this many of its own steps.",
     "ratio to the variance",
     "grows slowly with the depth; stays below 1 up to the planner's horizon",
-    "passes 1 within the horizon: plans beyond that depth are noise, shorten the horizon or train "
-    "longer rollouts",
+    "passes 1 within the horizon: plans beyond that depth are noise, shorten the horizon or train longer rollouts",
 )
 CRITERION = Tag(
     "level_{level}/criterion/{name}",
@@ -68,16 +66,14 @@ STANDARD_DEVIATION = Tag(
 )
 EFFECTIVE_RANK = Tag(
     "level_{level}/effective_rank",
-    "Exponential of the entropy of the normalised singular values of the batch's states: how many "
-    "dimensions are used.",
+    "Exponential of the entropy of the normalised singular values of the batch's states: how many dimensions are used.",
     "dimensions",
     "rises to a good part of the width, stays",
     "a handful: dimensional collapse; raise the covariance term",
 )
 WITHIN_EPISODE_STD = Tag(
     "level_{level}/within_episode_std",
-    "Standard deviation of the states inside one episode, mean over dimensions: what changes as the "
-    "agent acts.",
+    "Standard deviation of the states inside one episode, mean over dimensions: what changes as the agent acts.",
     "latent units",
     "a good part of `std`",
     "near 0 while `std` is healthy: slow-feature collapse, the state holds the layout and has lost the agent",
@@ -99,8 +95,7 @@ MACRO_SUPPORT = Tag(
 # ---- cost and critic
 ENERGY = Tag(
     "energy/{drive}",
-    "Mean energy of one drive on arriving at a step, unweighted. Lower is better; a reward of +1 is "
-    "an energy of -1.",
+    "Mean energy of one drive on arriving at a step, unweighted. Lower is better; a reward of +1 is an energy of -1.",
     "energy a step",
     "`task` falls as successes come; exploration drives fade slowly",
     "an exploration drive that never fades pays more than the task",
@@ -117,13 +112,11 @@ CRITIC_VALUE = Tag(
     "Mean energy-to-go that the critic gives the states met.",
     "energy",
     "follows the discounted energies that come",
-    "grows without bound: bootstrapping diverges; rises while `energy/total` falls: wrong sign or "
-    "stale target",
+    "grows without bound: bootstrapping diverges; rises while `energy/total` falls: wrong sign or stale target",
 )
 CRITIC_CALIBRATION = Tag(
     "critic_{level}/calibration",
-    "Mean difference of the critic's energy-to-go and the discounted energy that then came, over "
-    "finished episodes.",
+    "Mean difference of the critic's energy-to-go and the discounted energy that then came, over finished episodes.",
     "energy",
     "near 0",
     "negative: optimistic, promises less cost than comes; positive: pessimistic",
@@ -204,8 +197,7 @@ SUBGOAL_COMMITMENT = Tag(
 )
 SUBGOAL_CHURN = Tag(
     "subgoal_{level}/churn",
-    "Distance of a new subgoal to the one it replaces, over their mean norm: 0 is the same again, "
-    "1.4 unrelated.",
+    "Distance of a new subgoal to the one it replaces, over their mean norm: 0 is the same again, 1.4 unrelated.",
     "ratio",
     "between: the next subgoal carries on from the last",
     "near 0: the level above always says the same; at 1.4 with short commitment: it dithers",
@@ -257,8 +249,7 @@ FRAMES_PER_SECOND = Tag(
 )
 TIME_SHARE = Tag(
     "time_share/{part}",
-    "Share of the wall time spent in collect, draw (a batch from the store), loss, backward (and "
-    "step) and log.",
+    "Share of the wall time spent in collect, draw (a batch from the store), loss, backward (and step) and log.",
     "share",
     "loss and backward together above a half",
     "draw or log above a tenth",

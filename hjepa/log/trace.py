@@ -73,8 +73,7 @@ class Recorder:
         steps = self._steps[begin:]
         records, decisions = [step[0] for step in steps], [step[1] for step in steps]
         levels = tuple(
-            _stack([decision.levels[level] for decision in decisions], row)
-            for level in range(len(decisions[0].levels))
+            _stack([decision.levels[level] for decision in decisions], row) for level in range(len(decisions[0].levels))
         )
         return Trace(
             self._env_id,

@@ -77,9 +77,7 @@ class BoardWriter:
 def _scalar(tag: str, value: float) -> Summary.Value:
     known = find(tag)
     text = (
-        f"{known.meaning}\n\n*Unit*: {known.unit}. *Healthy*: {known.healthy}. *Sick*: {known.sick}."
-        if known
-        else ""
+        f"{known.meaning}\n\n*Unit*: {known.unit}. *Healthy*: {known.healthy}. *Sick*: {known.sick}." if known else ""
     )
     metadata = SummaryMetadata(summary_description=text)
     metadata.plugin_data.plugin_name = "scalars"

@@ -49,17 +49,13 @@ class CellEmbedding(nn.Module):
 class CellEncoder(nn.Module):
     """Embeds a fixed number of cells and mixes them in an MLP; task tokens modulate its first layer."""
 
-    def __init__(
-        self, cells: int, cell_width: int, hidden: int, layers: int, outputs: int, token_dim: int
-    ) -> None:
+    def __init__(self, cells: int, cell_width: int, hidden: int, layers: int, outputs: int, token_dim: int) -> None:
         super().__init__()
         self.embed = CellEmbedding(cell_width)
         self.first = nn.Sequential(nn.Linear(cells * cell_width, hidden), nn.LayerNorm(hidden))
         self.film = FiLM(token_dim, hidden)
         self.rest = nn.Sequential(nn.SiLU(), MLP(hidden, hidden, outputs, layers))
 
-    def forward(
-        self, codes: UInt8[Tensor, "*B cells"], tokens: Float[Tensor, "*B K C"]
-    ) -> Float[Tensor, "*B outputs"]:
+    def forward(self, codes: UInt8[Tensor, "*B cells"], tokens: Float[Tensor, "*B K C"]) -> Float[Tensor, "*B outputs"]:
         """`codes` from `pack`, flattened."""
         return self.rest(self.film(self.first(self.embed(codes).flatten(-2)), tokens))

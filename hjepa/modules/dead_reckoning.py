@@ -42,9 +42,7 @@ def move(cells: UInt8[Tensor, "B size size"], action: Int[Tensor, " B"]) -> UInt
     return torch.where(select == RIGHT, cells.rot90(1, (1, 2)), turned)
 
 
-def write_view(
-    cells: UInt8[Tensor, "B size size"], view: UInt8[Tensor, "B V W"]
-) -> UInt8[Tensor, "B size size"]:
+def write_view(cells: UInt8[Tensor, "B size size"], view: UInt8[Tensor, "B V W"]) -> UInt8[Tensor, "B size size"]:
     """Put the visible cells of a packed view on the map, in place, all but the agent's own.
 
     The agent's own cell shows what it carries, which must not stay behind on the map when the agent walks on.

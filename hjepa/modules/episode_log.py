@@ -107,9 +107,7 @@ class EpisodeLog(ShortTermMemory):
         place = age.masked_fill(~matches, self.capacity).argmin(1)
         return self._entry(contents, place), matches.any(1)
 
-    def nearest(
-        self, contents: MemoryState, state: Float[Tensor, "B D"]
-    ) -> tuple[MemoryEntry, Bool[Tensor, " B"]]:
+    def nearest(self, contents: MemoryState, state: Float[Tensor, "B D"]) -> tuple[MemoryEntry, Bool[Tensor, " B"]]:
         present = contents.time >= 0
         # Without the matrix-product shortcut, which rounds small distances to nothing.
         distance = torch.cdist(

@@ -69,7 +69,7 @@ class Collector:
         self.exploration, self.mode, self.seed, self.device = exploration, mode, seed, device
         self.frames, self.steps = 0, 0
         self.state: AgentState = agent.initial(env.num_envs, device)
-        self.record: Record = env.last if env.last is not None else env.step(torch.zeros(env.num_envs, dtype=torch.int64))
+        self.record: Record = env.last or env.step(torch.zeros(env.num_envs, dtype=torch.int64))
         self.episode_return = torch.zeros(env.num_envs)
         self.episode_length = torch.zeros(env.num_envs, dtype=torch.int64)
         self.statistics = EpisodeStatistics([], [])

@@ -112,7 +112,8 @@ def level_batch(windows: Windows, level: int, lower_actions: Tensor) -> LevelBat
 
 @torch.no_grad()
 def inferred_actions(agent: Agent, batch: LevelBatch, level: int) -> Float[Tensor, "B T M"]:
-    """Embedding of the action of `level` that begins at each record: what the level above sees of it (targets detached)."""
+    """Embedding of the action of `level` that begins at each record: what the level above sees of it (targets
+    detached)."""
     if level == 0:
         return batch.lower_actions @ agent.world_models[0].action_encoder.table()  # type: ignore[operator,union-attr]
     return agent.world_models[level].infer_actions(batch)[0]  # type: ignore[operator]
@@ -145,7 +146,8 @@ def critic_loss(
 def one_step(
     agent: Agent, windows: Windows, level: int, states: Float[Tensor, "B T D"], lower_actions: Tensor
 ) -> tuple[Float[Tensor, "R D"], Float[Tensor, "R D"]]:
-    """Predicted (from `states`) and actual end states of every step; the actual one twice where it reaches no record."""
+    """Predicted (from `states`) and actual end states of every step; the actual one twice where it reaches no
+    record."""
     model, step = agent.world_models[level], windows.spans[level]
     if level == 0:
         action = lower_actions @ model.action_encoder.table()  # type: ignore[operator,union-attr]

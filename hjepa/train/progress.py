@@ -3,8 +3,11 @@
 from time import perf_counter
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress as RichProgress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 
+SHOWN = {"energy": "energy/total", "prediction": "level_0/prediction_energy", "loss": "loss/total"}
+"""Scalars in the line, by what they are called there."""
 PLAIN_SECONDS = 10.0
 """Between two lines where standard error is not a terminal."""
 
@@ -32,7 +35,7 @@ class Progress:
         parts = []
         if self.success:
             parts.append(f"success {sum(self.success) / len(self.success):4.0%}")
-        for label, tag in (("energy", "energy/total"), ("prediction", "level_0/prediction_energy"), ("loss", "loss/total")):
+        for label, tag in SHOWN.items():
             if tag in scalars:
                 parts.append(f"{label} {scalars[tag]:.3f}")
         if "speed/frames_per_second" in scalars:

@@ -1,4 +1,5 @@
-"""The Lightning callback that shows what a run does: TensorBoard, metrics.csv, live line, held-out episodes, pictures."""
+"""The Lightning callback that shows what a run does: TensorBoard, metrics.csv, live line, held-out episodes,
+pictures."""
 
 from pathlib import Path
 from time import perf_counter

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from hjepa.agent import Agent
+from hjepa.data import checkpoint
 from hjepa.data.store import EpisodeStore
 from hjepa.envs.vector import VectorEnv
-from hjepa.data import checkpoint
 from hjepa.train.collector import Collector
 from hjepa.train.module import AgentModule
 
@@ -24,9 +24,7 @@ class RunState:
     collector: Collector
 
 
-def save_run(
-    run: RunState, optimizer: torch.optim.Optimizer, run_dir: Path, update: int, keep: int
-) -> Path:
+def save_run(run: RunState, optimizer: torch.optim.Optimizer, run_dir: Path, update: int, keep: int) -> Path:
     """Write a checkpoint of the state before update number `update`."""
     tensors = {
         "agent": on_cpu(run.agent.state_dict()),
@@ -50,7 +48,8 @@ def save_run(
 
 
 def restore_run(run: RunState, module: AgentModule, run_dir: Path) -> int:
-    """Restore the newest good checkpoint into `run`; the optimiser's part waits in the module. Returns the update to do next.
+    """Restore the newest good checkpoint into `run`; the optimiser's part waits in the module. Returns the update to
+    do next.
 
     A run killed before its first checkpoint starts over.
     """

@@ -17,7 +17,8 @@ REASON = {name: number for number, name in enumerate(REPLAN_REASONS)}
 
 
 class HierarchicalActor(Actor):
-    """Higher levels plan in macro-actions; the first predicted state is the subgoal of the level below, with a deadline.
+    """Higher levels plan in macro-actions; the first predicted state is the subgoal of the level below, with a
+    deadline.
 
     L22 sections 3.1, 4.7 and 5; greedy top-down as in H-JEPA (arXiv 2610.06805), or jointly with the level below.
     """
@@ -30,16 +31,19 @@ class HierarchicalActor(Actor):
         policy: Annotated[ModuleConfig, Slot("policy")] = choose("policy", "amortised")
         """The amortised actor of every level."""
         coordination: Literal["greedy", "joint"] = "greedy"
-        """`greedy`: a level commits to its own best plan; `joint`: to the one that is best together with the level below."""
+        """`greedy`: a level commits to its own best plan; `joint`: to the one that is best together with the level
+        below."""
         joint_candidates: int = Field(4, ge=2)
         """First choices of the upper level that `joint` tries out on the level below."""
         satisfaction: Literal["lifted", "own"] = "lifted"
         """Where a lower state is compared with the subgoal: after lifting it a level, or in its own space."""
         subgoal_weight: float = Field(1.0, ge=0)
-        """Energy of ending one typical displacement away from the subgoal, in units of how much the level's own energies
+        """Energy of ending one typical displacement away from the subgoal, in units of how much the level's own
+        energies
         typically differ between its choices; so it neither drowns them nor is drowned, whatever the drives' scale."""
         reach_tolerance: float = Field(0.3, ge=0)
-        """A subgoal counts as reached within this share of the typical displacement over one step of the level above."""
+        """A subgoal counts as reached within this share of the typical displacement over one step of the level
+        above."""
         surprise_threshold: float = Field(5.0, gt=0)
         """Relative prediction error above which every level plans anew (1 is typical)."""
         deadline_slack: float = Field(1.0, ge=1)
@@ -105,9 +109,7 @@ class HierarchicalActor(Actor):
         plans[0] = plan
         for made in plans:
             evaluations = evaluations + (made.evaluations if made is not None else 0)
-        return Choice(
-            action, mode, tuple(current), tuple(distances), tuple(reasons), tuple(plans), evaluations
-        )
+        return Choice(action, mode, tuple(current), tuple(distances), tuple(reasons), tuple(plans), evaluations)
 
     def _resolve(self, mode: Int[Tensor, " B"], state: Tensor, subgoal: Subgoal, task: Task) -> Int[Tensor, " B"]:
         """Rows that leave the choice open (0) plan where the policy is unsure."""
@@ -166,7 +168,8 @@ class HierarchicalActor(Actor):
         mode: Tensor,
         rows: Bool[Tensor, " B"],
     ) -> tuple[Plan | None, Float[Tensor, "B D"]]:
-        """What `level` hands down in `rows`: the first state of its plan in mode 2, its policy's next state in mode 1."""
+        """What `level` hands down in `rows`: the first state of its plan in mode 2, its policy's next state in mode
+        1."""
         latent = torch.zeros_like(states[level])
         react, think = rows & (mode == 1), (rows & (mode == 2)).nonzero().squeeze(1)
         if bool(react.any()):
@@ -249,7 +252,8 @@ class HierarchicalActor(Actor):
     def _best_together(
         self, world: World, level: int, states: tuple[Tensor, ...], plan: Plan, task: Task
     ) -> Float[Tensor, "B D"]:
-        """Among the best first choices of `level`, the state that the level below can come nearest to, at least energy."""
+        """Among the best first choices of `level`, the state that the level below can come nearest to, at least
+        energy."""
         count = min(self.joint_candidates, plan.first_energies.shape[1])
         energies, choices = plan.first_energies.topk(count, dim=1, largest=False)
         table = world.world_models[level].action_encoder.table()
@@ -298,7 +302,8 @@ class HierarchicalActor(Actor):
 
     @torch.no_grad()
     def _mixed_subgoal(self, level: int, plan: Plan, arguments: tuple[Tensor, ...]) -> Subgoal:
-        """Half of the rows go on under the plan's subgoal, half under the policy's, so that mode 1 is trained for its own."""
+        """Half of the rows go on under the plan's subgoal, half under the policy's, so that mode 1 is trained for
+        its own."""
         _, proposal = self.policies[level](*arguments)
         coin = torch.rand(len(proposal), 1, device=proposal.device) < 0.5
         ones = torch.ones(len(proposal), dtype=torch.int64, device=proposal.device)

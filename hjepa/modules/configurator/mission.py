@@ -53,9 +53,7 @@ class Mission(Configurator):
         # A word and its neighbours together: "red ball" and "ball ... red" differ.
         self.phrases = nn.Linear(3 * config.width, config.width)
         self.queries = nn.Linear(config.width, config.tokens)
-        self.project = nn.Sequential(
-            nn.Linear(config.width, config.token_dim), nn.LayerNorm(config.token_dim)
-        )
+        self.project = nn.Sequential(nn.Linear(config.width, config.token_dim), nn.LayerNorm(config.token_dim))
         self.modulation = nn.Linear(config.token_dim, len(spec.drives))
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)

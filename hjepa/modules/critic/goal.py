@@ -78,9 +78,7 @@ class GoalCritic(Critic):
 
     def _later(self, batch: CriticBatch) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
         """For each record, one up to `longest` steps later in the same episode, and how many steps later."""
-        at = torch.arange(batch.next_index.shape[1], device=batch.next_index.device).expand_as(
-            batch.next_index
-        )
+        at = torch.arange(batch.next_index.shape[1], device=batch.next_index.device).expand_as(batch.next_index)
         steps, drawn = torch.zeros_like(at), torch.randint_like(at, self.longest + 1)
         alive = torch.ones_like(batch.reaches)
         for step in range(min(self.longest, at.shape[1] - 1)):
@@ -95,9 +93,7 @@ class GoalCritic(Critic):
         return flat[torch.randperm(len(flat), device=flat.device)].view_as(states)
 
     @torch.no_grad()
-    def _bootstrapped(
-        self, batch: CriticBatch, goal: Float[Tensor, "B T D"], target: Critic
-    ) -> Float[Tensor, "B T"]:
+    def _bootstrapped(self, batch: CriticBatch, goal: Float[Tensor, "B T D"], target: Critic) -> Float[Tensor, "B T"]:
         """1 - gamma + gamma d(s', g), with the average critic's d; 0 where s is the goal."""
         following = torch.take_along_dim(batch.target_states, batch.next_index[..., None], 1)
         distance = target(following, goal, torch.ones_like(batch.ended), batch.tokens)

@@ -93,14 +93,10 @@ class TemporalDifferenceCritic(Critic):
     ) -> Float[Tensor, "*B"]:
         return self.action_values(state, tokens).amin(-1)
 
-    def choices(
-        self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]
-    ) -> Float[Tensor, "*B A"] | None:
+    def choices(self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]) -> Float[Tensor, "*B A"] | None:
         return self.action_values(state, tokens) if self.has_actions else None
 
-    def action_values(
-        self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]
-    ) -> Float[Tensor, "*B A"]:
+    def action_values(self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]) -> Float[Tensor, "*B A"]:
         """Energy-to-go after each environment action; above level 0 that of the state (A = 1)."""
         return self._energy(self._expected(self._outputs(state, tokens)))
 
@@ -165,9 +161,7 @@ class TemporalDifferenceCritic(Critic):
         return torch.where(ended, total, total + discount * bootstrap.gather(1, at))
 
     @torch.no_grad()
-    def _bootstrap(
-        self, batch: CriticBatch, target: Critic, best: Int[Tensor, "B T"]
-    ) -> Float[Tensor, "B T"]:
+    def _bootstrap(self, batch: CriticBatch, target: Critic, best: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         """The target critic's value of the action that this critic likes best (double Q-learning)."""
         assert isinstance(target, TemporalDifferenceCritic)
         values = target.action_values(batch.target_states, batch.tokens)
@@ -228,9 +222,7 @@ class TemporalDifferenceCritic(Critic):
         loss = F.huber_loss(self._expected(self._outputs(predicted, tokens)), goals)
         return loss, {"imagined": loss.detach()}
 
-    def _info(
-        self, value: Float[Tensor, "B T"], goals: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"]
-    ) -> Info:
+    def _info(self, value: Float[Tensor, "B T"], goals: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"]) -> Info:
         """Means in units of energy, and how well values follow their targets (1 is perfect)."""
         average, goal = masked_mean(value, valid), masked_mean(goals, valid)
         left, right = (value - average) * valid, (goals - goal) * valid

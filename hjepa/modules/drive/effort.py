@@ -33,8 +33,6 @@ class EffortDrive(Drive):
             raise ValueError(f"costs has {len(config.costs)} entries for {spec.env.num_actions} actions")
         self.register_buffer("costs", torch.tensor(config.costs[: spec.env.num_actions]))
 
-    def perceived(
-        self, signals: Signals, memory: ShortTermMemory, contents: MemoryState
-    ) -> Float[Tensor, " B"]:
+    def perceived(self, signals: Signals, memory: ShortTermMemory, contents: MemoryState) -> Float[Tensor, " B"]:
         # One-hot rows are zero where there was no previous action.
         return one_hot(signals.previous_action, self.costs.shape[0]) @ self.costs

@@ -42,9 +42,7 @@ class EllipticalDrive(Drive):
         projection = torch.randn(dim, config.features, generator=generator)
         self.register_buffer("projection", projection / dim**0.5)
 
-    def perceived(
-        self, signals: Signals, memory: ShortTermMemory, contents: MemoryState
-    ) -> Float[Tensor, " B"]:
+    def perceived(self, signals: Signals, memory: ShortTermMemory, contents: MemoryState) -> Float[Tensor, " B"]:
         perceived = (contents.time >= 0) & ~contents.imagined
         seen = contents.keys.detach() @ self.projection * perceived[..., None]
         present = (signals.state.detach() @ self.projection)[..., None]

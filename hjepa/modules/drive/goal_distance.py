@@ -23,8 +23,6 @@ class GoalDistanceDrive(Drive):
     def __init__(self, config: Config, spec: AgentSpec) -> None:
         super().__init__()
 
-    def perceived(
-        self, signals: Signals, memory: ShortTermMemory, contents: MemoryState
-    ) -> Float[Tensor, " B"]:
+    def perceived(self, signals: Signals, memory: ShortTermMemory, contents: MemoryState) -> Float[Tensor, " B"]:
         distance = torch.linalg.vector_norm(signals.state - signals.goal, dim=-1)
         return torch.where(signals.has_goal, distance / signals.state.shape[-1] ** 0.5, 0.0)

@@ -41,13 +41,9 @@ class GuardrailDrive(Drive):
     def __init__(self, config: Config, spec: AgentSpec) -> None:
         super().__init__()
         self.warning = config.warning
-        self.register_buffer(
-            "hazards", torch.tensor([NUMBERS[name] for name in config.hazards], dtype=torch.int64)
-        )
+        self.register_buffer("hazards", torch.tensor([NUMBERS[name] for name in config.hazards], dtype=torch.int64))
 
-    def perceived(
-        self, signals: Signals, memory: ShortTermMemory, contents: MemoryState
-    ) -> Float[Tensor, " B"]:
+    def perceived(self, signals: Signals, memory: ShortTermMemory, contents: MemoryState) -> Float[Tensor, " B"]:
         time = contents.time.masked_fill(contents.imagined, -1)
         latest, place = time.max(1, keepdim=True)
         before = contents.code.gather(1, place).squeeze(1)

@@ -28,9 +28,7 @@ class NoveltyDrive(Drive):
     def __init__(self, config: Config, spec: AgentSpec) -> None:
         super().__init__()
 
-    def perceived(
-        self, signals: Signals, memory: ShortTermMemory, contents: MemoryState
-    ) -> Float[Tensor, " B"]:
+    def perceived(self, signals: Signals, memory: ShortTermMemory, contents: MemoryState) -> Float[Tensor, " B"]:
         code = observation_code(signals.observation.image)
         bonus = torch.rsqrt(1.0 + memory.lifetime(contents, code))
         return torch.where(memory.count(contents, code) == 0, -bonus, 0.0)

@@ -22,7 +22,5 @@ class TaskDrive(Drive):
     def __init__(self, config: Config, spec: AgentSpec) -> None:
         super().__init__()
 
-    def perceived(
-        self, signals: Signals, memory: ShortTermMemory, contents: MemoryState
-    ) -> Float[Tensor, " B"]:
+    def perceived(self, signals: Signals, memory: ShortTermMemory, contents: MemoryState) -> Float[Tensor, " B"]:
         return -signals.reward

@@ -26,7 +26,5 @@ class IdentityEncoder(Encoder):
                 f"{spec.lower_dim} (got {spec.dim})"
             )
 
-    def forward(
-        self, lower_state: Float[Tensor, "*B Dl"], tokens: Float[Tensor, "*B K C"]
-    ) -> Float[Tensor, "*B D"]:
+    def forward(self, lower_state: Float[Tensor, "*B Dl"], tokens: Float[Tensor, "*B K C"]) -> Float[Tensor, "*B D"]:
         return lower_state

@@ -29,8 +29,6 @@ class MLPEncoder(Encoder):
         self.body = MLP(spec.lower_dim, config.hidden, spec.dim, config.layers)
         self.film = FiLM(spec.token_dim, spec.dim)
 
-    def forward(
-        self, lower_state: Float[Tensor, "*B Dl"], tokens: Float[Tensor, "*B K C"]
-    ) -> Float[Tensor, "*B D"]:
+    def forward(self, lower_state: Float[Tensor, "*B Dl"], tokens: Float[Tensor, "*B K C"]) -> Float[Tensor, "*B D"]:
         state = self.film(self.body(lower_state), tokens)
         return F.layer_norm(state, state.shape[-1:])

@@ -47,9 +47,7 @@ class DrivesCost(IntrinsicCost):
         floors = [config.floors.get(name, 1.0) if name in guardrails else 0.0 for name in self.names]
         self.register_buffer("floors", torch.tensor(floors))
 
-    def perceived(
-        self, signals: Signals, memory: ShortTermMemory, contents: MemoryState
-    ) -> Float[Tensor, "B U"]:
+    def perceived(self, signals: Signals, memory: ShortTermMemory, contents: MemoryState) -> Float[Tensor, "B U"]:
         energies = [drive.perceived(signals, memory, contents) for drive in self.drives]  # type: ignore[operator]
         return torch.stack(energies, -1)
 

@@ -89,9 +89,7 @@ class KeyValue(EpisodeLog):
         weights, _ = self._match(slots, query)
         return (weights.unsqueeze(1) @ slots.slot_values).squeeze(1)
 
-    def _match(
-        self, slots: _Slots, query: Float[Tensor, "B D"]
-    ) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
+    def _match(self, slots: _Slots, query: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
         """Weights c and cosine similarities to the keys."""
         similarity = (F.normalize(query, dim=-1).unsqueeze(1) @ slots.slot_keys.transpose(1, 2)).squeeze(1)
         return recall_weights(similarity, slots.slot_age >= 0, self.acceptance, self.sharpness), similarity

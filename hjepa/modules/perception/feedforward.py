@@ -30,9 +30,7 @@ class Feedforward(Perception):
         super().__init__()
         columns, rows = spec.env.view
         dim = spec.levels[0].dim
-        self.encoder = CellEncoder(
-            columns * rows, config.cell_width, config.hidden, config.layers, dim, spec.token_dim
-        )
+        self.encoder = CellEncoder(columns * rows, config.cell_width, config.hidden, config.layers, dim, spec.token_dim)
         self.norm = nn.LayerNorm(dim)
 
     def initial(self, batch: int, device: torch.device) -> Float[Tensor, "B 0"]:

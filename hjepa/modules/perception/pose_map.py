@@ -99,9 +99,7 @@ class PoseMap(Perception):
             inputs.append(self._inputs(carry, views[:, t]))
         return self.norm(self.encoder(torch.stack(inputs, 1), tokens)), carry
 
-    def _inputs(
-        self, cells: UInt8[Tensor, "B size size"], view: UInt8[Tensor, "B V W"]
-    ) -> UInt8[Tensor, "B cells"]:
+    def _inputs(self, cells: UInt8[Tensor, "B size size"], view: UInt8[Tensor, "B V W"]) -> UInt8[Tensor, "B cells"]:
         """Codes of the crop around the agent, then of what it shows in its own cell: the carried object."""
         start = (self.map_size - self.crop) // 2
         crop = cells[:, start : start + self.crop, start : start + self.crop]

@@ -16,7 +16,6 @@ from hjepa.losses import inverse_dynamics, masked_mean, temporal_variance, time_
 from hjepa.nets import MLP, effective_rank
 from hjepa.types import Info, LevelBatch, LevelSpec, Prediction
 
-
 NEGLIGIBLE = 1e-3
 """Share of a drive's largest energy up to which a step counts as free of it."""
 
@@ -155,9 +154,7 @@ class JEPA(WorldModel):
         """F = min_z E(s, a, z, s') over the candidates of z (L22 section 4.4); exact for discrete z."""
         latent = self.latent.candidates(state)
         samples, lead = latent.shape[-2], state.shape[:-1]
-        state, action, target = (
-            tensor.unsqueeze(-2).expand(*lead, samples, -1) for tensor in (state, action, target)
-        )
+        state, action, target = (tensor.unsqueeze(-2).expand(*lead, samples, -1) for tensor in (state, action, target))
         tokens = tokens.unsqueeze(-3).expand(*lead, samples, -1, -1)
         return (self.predictor(state, action, latent, tokens) - target).square().mean(-1).amin(-1)
 
@@ -169,18 +166,14 @@ class JEPA(WorldModel):
         spec, end = self.spec, batch.spans.end.unsqueeze(-1)
         rows, time = batch.spans.end.shape
         records = torch.arange(time, device=end.device)
-        records = records.unsqueeze(1) + torch.arange(spec.stride + 1, device=end.device) * (
-            spec.span // spec.stride
-        )
+        records = records.unsqueeze(1) + torch.arange(spec.stride + 1, device=end.device) * (spec.span // spec.stride)
         index = records.minimum(end) + time * torch.arange(rows, device=end.device).view(-1, 1, 1)
         states = _take(batch.lower_states, index)
         actions = _take(batch.lower_actions, index[..., :-1])
         actions = actions * (records[:, :-1] < end).unsqueeze(-1)
         return self.action_encoder.infer(states, actions)
 
-    def loss(
-        self, batch: LevelBatch, states: Float[Tensor, "B T D"], targets: Float[Tensor, "B T D"]
-    ) -> Loss:
+    def loss(self, batch: LevelBatch, states: Float[Tensor, "B T D"], targets: Float[Tensor, "B T D"]) -> Loss:
         action, weights = self.infer_actions(batch)
         aims = targets if self.objective.target_network else states
         rollout = self._rollout(batch, states, aims, action)
