@@ -252,7 +252,7 @@ class ShortTermMemory(Module):
 
     @abstractmethod
     def lifetime(self, contents: MemoryState, code: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
-        """How many entries of all episodes fell in this code's bin."""
+        """In how many episodes an entry fell in this code's bin (as far back in each as `count` goes)."""
 
 
 # ------------------------------------------------------------------------------------------------ 7 actor

@@ -334,4 +334,4 @@ class MemoryState(TensorStruct):
     written: Int[Tensor, " B"]
     """Entries written since the episode began."""
     visits: Int[Tensor, " bins"]
-    """Lifetime count of observations by hash bin, shared by the rows."""
+    """Episodes in which an observation of each hash bin was met, over the run's life; shared by the rows."""

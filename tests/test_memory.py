@@ -165,11 +165,11 @@ def test_counts_are_exact_and_a_new_episode_forgets_all_but_the_lifetime(kind):
     contents = module.write(contents, entry(basis(0), 3, torch.tensor([5, 5]), imagined=True))
     five = torch.tensor([5, 5])
     assert module.count(contents, five).tolist() == [2, 1]
-    assert module.lifetime(contents, five).tolist() == [3, 3]
-    assert module.lifetime(contents, torch.tensor([-3, 9])).tolist() == [1, 2]
+    assert module.lifetime(contents, five).tolist() == [2, 2]
+    assert module.lifetime(contents, torch.tensor([-3, 9])).tolist() == [1, 1]
     contents = module.reset(contents, torch.tensor([True, False]))
     assert module.count(contents, five).tolist() == [0, 1]
-    assert module.lifetime(contents, five).tolist() == [3, 3]
+    assert module.lifetime(contents, five).tolist() == [2, 2]
     assert module.at(contents, torch.tensor([1, 1]))[1].tolist() == [False, True]
     assert module.read(contents, basis(0))[0].abs().max() == 0
     assert contents.written.tolist() == [0, 4]

@@ -85,6 +85,7 @@ class EpisodeLog(ShortTermMemory):
         def log(field: Tensor, value: Tensor) -> Tensor:
             return field.scatter(1, column, value.to(field.dtype).unsqueeze(-1))
 
+        new = ~entry.imagined & (self.count(contents, entry.code) == 0)
         return replace(
             contents,
             keys=put(contents.keys, place, entry.state),
@@ -96,7 +97,7 @@ class EpisodeLog(ShortTermMemory):
             imagined=log(contents.imagined, entry.imagined),
             code=log(contents.code, entry.code),
             written=contents.written + 1,
-            visits=contents.visits.index_add(0, entry.code % self.bins, (~entry.imagined).long()),
+            visits=contents.visits.index_add(0, entry.code % self.bins, new.long()),
         )
 
     def at(self, contents: MemoryState, time: Int[Tensor, " B"]) -> tuple[MemoryEntry, Bool[Tensor, " B"]]:
@@ -122,7 +123,7 @@ class EpisodeLog(ShortTermMemory):
         return ((contents.code == code.unsqueeze(-1)) & perceived).sum(1)
 
     def lifetime(self, contents: MemoryState, code: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
-        """Perceived entries only; codes that share a bin share its count."""
+        """Perceived entries only, once an episode; codes that share a bin share its count."""
         return contents.visits[code % self.bins]
 
     def _entry(self, contents: MemoryState, place: Int[Tensor, " B"]) -> MemoryEntry:
