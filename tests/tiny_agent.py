@@ -49,7 +49,8 @@ def tiny_run(config: RunConfig, folder: Path, frames: int = 100, agent: Agent | 
 
 def batch_of(run: RunState, config: RunConfig, number: int = 0) -> Trajectory:
     """The training batch of an update."""
-    return draw(run.store, config.train.seed, number, config.train.batch_size, config.train.window)
+    train = config.train
+    return draw(run.store, train.seed, number, train.batch_size, train.window, train.terminal_share)
 
 
 def updates(agent: Agent, batches: list[Trajectory], rate: float = 1e-3) -> list[Info]:
