@@ -33,11 +33,20 @@ Network = TypeVar("Network", bound=nn.Module)
 class Percept(Protocol):
     """One record of a batch of environments (`envs.vector.Record` is one)."""
 
-    image: UInt8[Tensor, "B W V 3"]
-    mission: Int[Tensor, "B Q"]
-    reward: Float[Tensor, " B"]
-    is_first: Bool[Tensor, " B"]
-    previous_action: Int[Tensor, " B"]
+    @property
+    def image(self) -> UInt8[Tensor, "B W V 3"]: ...
+
+    @property
+    def mission(self) -> Int[Tensor, "B Q"]: ...
+
+    @property
+    def reward(self) -> Float[Tensor, " B"]: ...
+
+    @property
+    def is_first(self) -> Bool[Tensor, " B"]: ...
+
+    @property
+    def previous_action(self) -> Int[Tensor, " B"]: ...
 
 
 @dataclass(frozen=True)

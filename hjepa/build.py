@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import torch
 
 from hjepa.agent import Agent
 from hjepa.config import ConfigError, ModuleConfig, RunConfig
 from hjepa.config.registry import load_class
-from hjepa.interfaces import Module
+from hjepa.interfaces import Actor
 from hjepa.types import AgentSpec, EnvSpec, LevelSpec, Observation
 
 LOWEST = {"encoder": "identity", "action_encoder": "discrete"}
@@ -40,9 +41,12 @@ def build_agent(config: RunConfig, env: EnvSpec) -> Agent:
 
 def agent_spec(config: RunConfig, env: EnvSpec) -> AgentSpec:
     """Widths and spans of every level, from the config alone."""
-    drives = config.intrinsic_cost.drives
+    # Which fields a slot's config has is known to its kind alone.
+    intrinsic_cost: Any = config.intrinsic_cost
+    configurator: Any = config.configurator
+    drives = intrinsic_cost.drives
     names = tuple(drive.kind for drive in drives)
-    token_dim = config.configurator.token_dim
+    token_dim = configurator.token_dim
     levels = []
     for index, level in enumerate(config.levels):
         below = config.levels[max(index - 1, 0)]
@@ -68,10 +72,11 @@ def agent_spec(config: RunConfig, env: EnvSpec) -> AgentSpec:
     return AgentSpec(env, tuple(levels), names, guardrails, token_dim, config.discount)
 
 
-def build_actor(config: RunConfig, spec: AgentSpec) -> Module:
+def build_actor(config: RunConfig, spec: AgentSpec) -> Actor:
     """The actor, with a planner and a policy for every level."""
     planners = [build_module(level.planner, one) for level, one in zip(config.levels, spec.levels, strict=True)]
-    policies = [build_module(config.actor.policy, one) for one in spec.levels]
+    actor: Any = config.actor
+    policies = [build_module(actor.policy, one) for one in spec.levels]
     return assemble(config.actor, spec, {"planners": planners, "policies": policies})
 
 
@@ -82,7 +87,7 @@ def at_level(config: ModuleConfig, spec: LevelSpec) -> ModuleConfig:
     return config.model_copy(update={slot: load_class(slot, kind).Config() for slot, kind in LOWEST.items()})
 
 
-def build_module(config: ModuleConfig, spec: AgentSpec | LevelSpec) -> Module:
+def build_module(config: ModuleConfig, spec: AgentSpec | LevelSpec) -> Any:
     """Build a module and, first, the modules in its sub-slots, which it gets by the names of its config's fields."""
     parts = {name: build_part(value, spec) for name, value in config if is_part(value)}
     return assemble(config, spec, parts)
@@ -92,7 +97,7 @@ def assemble(
     config: ModuleConfig,
     spec: AgentSpec | LevelSpec,
     parts: dict[str, object],
-) -> Module:
+) -> Any:
     """Call a module's constructor; a ValueError in it is the user's mistake."""
     cls = load_class(config.slot, config.kind)
     # Configs are read without torch, from a cut-down copy of the file; the module gets its own class of the same

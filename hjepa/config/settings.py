@@ -36,7 +36,7 @@ class TrainConfig(ConfigModel):
     """Windows in an update."""
     window: int = Field(default=20, ge=2, le=4096)
     """Consecutive records in a window; more than the environment steps in one step of the top level."""
-    terminal_share: float = Field(0.25, ge=0, lt=1)
+    terminal_share: float = Field(default=0.25, ge=0, lt=1)
     """Share of the windows drawn around records at which an episode terminated, which are rare and decide what all
     others
     are worth; the rest are uniform."""
@@ -48,7 +48,7 @@ class TrainConfig(ConfigModel):
     """Records kept for training; the oldest episodes are dropped first."""
     learning_rate: float = Field(default=5e-4, gt=0, le=1)
     """Step size of AdamW."""
-    learning_rate_end: float = Field(0.1, gt=0, le=1)
+    learning_rate_end: float = Field(default=0.1, gt=0, le=1)
     """Share of the step size that is left at the end, to which it falls linearly over the second half of the run."""
     weight_decay: float = Field(default=1e-4, ge=0, le=1)
     """Weight decay of AdamW."""

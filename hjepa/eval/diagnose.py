@@ -95,7 +95,7 @@ def draw_arms(diagnosis: Diagnosis, path: Path) -> None:
     )
     for place, arm in zip(places, arms, strict=True):
         text = f"{arm.success_rate:.0%}, {arm.evaluations_per_decision:.0f} evaluations a decision"
-        axes.text(1.02, place, text, va="center", fontsize=8, transform=axes.get_yaxis_transform())
+        axes.text(1.02, float(place), text, va="center", fontsize=8, transform=axes.get_yaxis_transform())
     axes.set(xlim=(0, 1), xlabel="success, 95 % interval", title=_title(diagnosis))
     axes.title.set_fontsize(9)
     axes.grid(axis="x", alpha=0.25)

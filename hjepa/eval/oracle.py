@@ -51,9 +51,7 @@ class OracleSubgoals:
         self._rows: dict[int, _Row] = {}
         self._latents: Tensor | None = None
 
-    def __call__(
-        self, record: Record, state: AgentState, envs: Sequence[Any]
-    ) -> dict[int, Float[Tensor, "N G"]]:
+    def __call__(self, record: Record, state: AgentState, envs: Sequence[Any]) -> dict[int, Float[Tensor, "N G"]]:
         """The subgoals for `record` (`rollout.Oracle`). Raises UnsupportedError for unknown rules."""
         over = (record.terminated | record.truncated).tolist()
         renewed = []

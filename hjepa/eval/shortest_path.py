@@ -146,9 +146,7 @@ class Episode:
             while item is not None and item.type in MOVABLE:
                 self._objects.append(item)
                 item = item.contains
-        self._doors = [
-            (cell, item) for cell, item in enumerate(world.grid.grid) if item and item.type == "door"
-        ]
+        self._doors = [(cell, item) for cell, item in enumerate(world.grid.grid) if item and item.type == "door"]
         self.maze = self._read_maze(world)
 
     def state(self, env: Any) -> State:
@@ -159,9 +157,7 @@ class Episode:
             where[id(world.carrying)] = CARRIED
         column, row = world.agent_pos
         places = tuple(where.get(id(item), HIDDEN) for item in self._objects)
-        doors = tuple(
-            OPEN if door.is_open else LOCKED if door.is_locked else CLOSED for _, door in self._doors
-        )
+        doors = tuple(OPEN if door.is_open else LOCKED if door.is_locked else CLOSED for _, door in self._doors)
         return int(row) * world.width + int(column), int(world.agent_dir), places, doors
 
     def _read_maze(self, world: Any) -> Maze:
@@ -252,9 +248,7 @@ class ShortestPaths:
         self._steps.update(_distances(found, before, ends))
 
 
-def _distances(
-    found: list[State], before: dict[State, list[State]], ends: dict[State, int]
-) -> dict[State, int]:
+def _distances(found: list[State], before: dict[State, list[State]], ends: dict[State, int]) -> dict[State, int]:
     """Steps to success of the states found, backwards from those known to need at most `ends`."""
     steps = dict.fromkeys(found, NOWHERE)
     waiting: dict[int, list[State]] = {}
@@ -278,6 +272,4 @@ def _changed(values: tuple[int, ...], number: int, value: int) -> tuple[int, ...
 
 
 def _cells(world: Any, kind: str) -> frozenset[int]:
-    return frozenset(
-        cell for cell, item in enumerate(world.grid.grid) if item is not None and item.type == kind
-    )
+    return frozenset(cell for cell, item in enumerate(world.grid.grid) if item is not None and item.type == kind)

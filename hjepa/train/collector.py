@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from hjepa.agent import Agent, AgentState
+from hjepa.agent import Agent, AgentState, Mode
 from hjepa.data.store import EpisodeStore
 from hjepa.envs.vector import Record, VectorEnv
 from hjepa.log.subgoals import SubgoalTracker
 from hjepa.train.seeding import seed_everything_at
 from hjepa.types import Decision, TensorStruct
+
+Struct = TypeVar("Struct", bound=TensorStruct)
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Collector:
         env: VectorEnv,
         store: EpisodeStore,
         exploration: Exploration,
-        mode: Literal[1, 2],
+        mode: Mode,
         seed: int,
         device: torch.device,
     ) -> None:
@@ -88,7 +90,7 @@ class Collector:
         epsilon = self.exploration.at(self.frames)
         record = self.record.to(self.device)
         # Nothing has been learned while every action is random: mode 1 is the cheap way to keep the agent's state.
-        mode = 1 if epsilon == 1.0 else self.mode
+        mode: Mode = 1 if epsilon == 1.0 else self.mode
         before = self.state.carry
         decision, self.state = self.agent.act(record, self.state, mode, epsilon)
         self.store.append(self.record, decision.energies.cpu(), before.cpu())
@@ -155,7 +157,7 @@ def flatten(struct: TensorStruct, prefix: str) -> dict[str, Tensor]:
     return result
 
 
-def unflatten(template: TensorStruct, prefix: str, tensors: dict[str, Tensor]) -> TensorStruct:
+def unflatten(template: Struct, prefix: str, tensors: dict[str, Tensor]) -> Struct:
     """A struct like `template` with the tensors saved by `flatten`, on the template's devices."""
     names = iter(flatten(template, prefix))
     return template.map(lambda old: tensors[next(names)].to(old.device))

@@ -90,7 +90,8 @@ class HierarchicalActor(Actor):
     ) -> Choice:
         mode = self._resolve(request.mode, states[0], subgoals[0], task)
         top = len(states) - 1
-        current, plans = list(subgoals), [None] * len(states)
+        current = list(subgoals)
+        plans: list[Plan | None] = [None] * len(states)
         distances = [torch.full_like(request.surprise, float("nan")) for _ in states]
         reasons = [torch.zeros_like(mode) for _ in states]
         evaluations = torch.zeros((), dtype=torch.int64, device=mode.device)
@@ -101,8 +102,8 @@ class HierarchicalActor(Actor):
                 subgoals[level], distances[level], reasons[level + 1], request, request.injected[level] is not None
             )
             plan, latent = self._propose(world, level + 1, states, current, task, mode, reasons[level] > 0)
-            if request.injected[level] is not None:
-                latent = request.injected[level]
+            given = request.injected[level]
+            latent = latent if given is None else given
             plans[level + 1] = plan
             current[level] = self._commit(level, subgoals[level], latent, reasons[level] > 0)
         plan, action = self._act(world, states[0], current[0], task, mode)
@@ -234,7 +235,9 @@ class HierarchicalActor(Actor):
         """Mode-2 search of one level over all rows (L22 section 3.1.2)."""
         problem = self.problem(world, level, state, subgoal, task)
         warm_start = self._unrolled(world, level, problem, subgoal, task) if self.warm_start else None
-        return self.planners[level].plan(problem, warm_start)
+        planner = self.planners[level]
+        assert isinstance(planner, Planner)
+        return planner.plan(problem, warm_start)
 
     def _unrolled(
         self, world: World, level: int, problem: LatentProblem, subgoal: Subgoal, task: Task
@@ -285,7 +288,9 @@ class HierarchicalActor(Actor):
             self._measure(world, level, states[level], task)
             plan = self.search(world, level, states[level], subgoal, task)
             arguments = (states[level], subgoal.latent, subgoal.active, task.tokens.detach())
-            loss, terms = self.policies[level].loss(*arguments, plan)
+            policy = self.policies[level]
+            assert isinstance(policy, Policy)
+            loss, terms = policy.loss(*arguments, plan)
             total = total + loss
             info |= {f"{name}_{level}": value for name, value in terms.items()}
             if level > 0:

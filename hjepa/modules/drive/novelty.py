@@ -13,7 +13,7 @@ from hjepa.types import AgentSpec, Signals
 
 
 class NoveltyDrive(Drive):
-    """-1 / sqrt(1 + n) at the first visit of a view in an episode, n the episodes it was met in before; 0 at later visits.
+    """-1 / sqrt(1 + n) at the first visit of a view in an episode, n the episodes it was met in; 0 at later visits.
 
     First visits alone never fade and lifetime counts alone stop exploration early: as in NovelD (Zhang et al.
     2021), an episodic restriction and a lifetime novelty are multiplied.
