@@ -68,7 +68,8 @@ class Collector:
         device: torch.device,
     ) -> None:
         self.agent, self.env, self.store = agent, env, store
-        self.exploration, self.mode, self.seed, self.device = exploration, mode, seed, device
+        self.exploration, self.seed, self.device = exploration, seed, device
+        self.mode: Mode = mode
         self.frames, self.steps = 0, 0
         self.state: AgentState = agent.initial(env.num_envs, device)
         self.record: Record = env.last or env.step(torch.zeros(env.num_envs, dtype=torch.int64))
