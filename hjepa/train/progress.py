@@ -61,5 +61,5 @@ class Progress:
         done = self.frames - self.started_at
         if done <= 0:
             return ""
-        seconds = (perf_counter() - self.started) * (self.total - self.frames) / done
+        seconds = (perf_counter() - self.started) * max(self.total - self.frames, 0) / done
         return f"{int(seconds // 60)}:{int(seconds % 60):02d} left"
