@@ -1,6 +1,6 @@
 """One level against two on DoorKey-5x5: train the sweep, then play the same held-out episodes and compare.
 
-    python experiments/flat_vs_hierarchical/run.py
+python experiments/flat_vs_hierarchical/run.py
 """
 
 import sys
