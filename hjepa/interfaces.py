@@ -103,18 +103,22 @@ class Perception(Module):
         observation: Observation,
         previous_action: Int[Tensor, "B T"],
         is_first: Bool[Tensor, "B T"],
-        carry: Tensor,
+        carries: Tensor,
         tokens: Float[Tensor, "B T K C"],
-    ) -> tuple[Float[Tensor, "B T D"], Tensor]:
-        """A window of steps from `carry`, which is reset where `is_first`; equal to stepping `forward`."""
-        states = []
+    ) -> Float[Tensor, "B T D"]:
+        """States of a window, equal to stepping `forward` from the first of `carries`, which is reset where `is_first`.
+
+        `carries` [B, T, ...] is what was brought to each record when it was collected. A kind whose carry holds nothing
+        learned may start from each of them at once; for others all but the first are out of date.
+        """
+        states, carry = [], carries[:, 0]
         fresh = self.initial(is_first.shape[0], is_first.device)
         for t in range(is_first.shape[1]):
             mask = is_first[:, t].view(-1, *([1] * (carry.dim() - 1)))
             carry = torch.where(mask, fresh, carry)
             state, carry = self(observation[:, t], previous_action[:, t], carry, tokens[:, t])
             states.append(state)
-        return torch.stack(states, 1), carry
+        return torch.stack(states, 1)
 
 
 # ------------------------------------------------------------------------------------------------ 3 world model

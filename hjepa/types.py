@@ -257,8 +257,8 @@ class Trajectory(TensorStruct):
     is_first: Bool[Tensor, "B T"]
     terminated: Bool[Tensor, "B T"]
     truncated: Bool[Tensor, "B T"]
-    carry: UInt8[Tensor, "B *S"] | Float[Tensor, "B *S"]
-    """Perception's carry from before the window's first record."""
+    carries: UInt8[Tensor, "B T *S"] | Float[Tensor, "B T *S"]
+    """Perception's carry from before each record, as it was when the record was collected."""
 
 
 REPLAN_REASONS = ("kept", "first", "deadline", "reached", "surprise", "above", "injected")

@@ -140,15 +140,15 @@ class SwallowsUnknownFields(MLPEncoder):
 class ObservesOtherwiseThanItSteps(Recurrent):
     """observing_equals_stepping"""
 
-    def observe(self, observation, previous_action, is_first, carry, tokens):
-        return super().observe(observation, previous_action, torch.zeros_like(is_first), carry, tokens)
+    def observe(self, observation, previous_action, is_first, carries, tokens):
+        return super().observe(observation, previous_action, torch.zeros_like(is_first), carries, tokens)
 
 
 class RemembersTheLastEpisode(Recurrent):
     """episodes_are_forgotten"""
 
-    def observe(self, observation, previous_action, is_first, carry, tokens):
-        return super().observe(observation, previous_action, torch.zeros_like(is_first), carry, tokens)
+    def observe(self, observation, previous_action, is_first, carries, tokens):
+        return super().observe(observation, previous_action, torch.zeros_like(is_first), carries, tokens)
 
 
 class CountsStepsInItself(Feedforward):

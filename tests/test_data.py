@@ -78,7 +78,7 @@ def test_windows_are_consecutive_records_of_one_stream(tmp_path: Path, written: 
     assert torch.equal(batch.is_first, code % 5 == 0)
     assert torch.equal(batch.terminated, code % 5 == 4)
     assert torch.equal(batch.truncated, code % 11 == 10)
-    assert torch.equal(batch.carry[:, 2].long(), code[:, 0])
+    assert torch.equal(batch.carries[..., 2].long(), code)
 
 
 def test_every_window_is_drawn_equally_often(tmp_path: Path):
@@ -113,7 +113,7 @@ def test_types_and_shapes_of_a_batch(tmp_path: Path):
     assert batch.observation.image.shape == (6, 4, 7, 7, 3) and batch.observation.image.dtype == torch.uint8
     assert batch.observation.mission.dtype == torch.int64 and batch.previous_action.dtype == torch.int64
     assert batch.energies.shape == (6, 4, DRIVES)
-    assert batch.carry.shape == (6, 13, 13, 3) and batch.carry.dtype == torch.uint8
+    assert batch.carries.shape == (6, 4, 13, 13, 3) and batch.carries.dtype == torch.uint8
 
 
 def test_too_few_records_and_wrong_shapes_are_refused(tmp_path: Path):
@@ -238,7 +238,7 @@ def test_zero_width_carry_is_stored(tmp_path: Path):
         store.append(record, energies, torch.zeros(ENVS, 0))
     again = make_store(tmp_path, carry=torch.zeros(1, 0))
     again.restore(store.flush())
-    assert draw(again, 0, 0, 2, 3).carry.shape == (2, 0)
+    assert draw(again, 0, 0, 2, 3).carries.shape == (2, 3, 0)
 
 
 # ---------------------------------------------------------------------------------------- Minari

@@ -75,10 +75,9 @@ def in_embedding(fault: Fault, batch):
     observe = fault.agent.perception.observe
 
     def spoiled(*arguments):
-        states, carry = observe(*arguments)
-        states = states.clone()
+        states = observe(*arguments).clone()
         states[0, 1, 3] = float("inf")
-        return states, carry
+        return states
 
     fault.agent.perception.observe = spoiled
 

@@ -8,7 +8,7 @@ import torch
 from minigrid.core.constants import COLOR_TO_IDX, DIR_TO_VEC, OBJECT_TO_IDX
 
 from hjepa.modules.cells import pack, unpack
-from hjepa.modules.dead_reckoning import blank_map, move, write_view
+from hjepa.modules.dead_reckoning import UP, blank_map, move, trace_of, write_view
 
 SIZE = 25
 EMPTY_CELL = (OBJECT_TO_IDX["empty"], 0, 0)
@@ -45,19 +45,24 @@ def assert_map_is_true(env, cells):
         "BlockedUnlockPickup",
     ],
 )
-def test_dead_reckoning_is_exact(env_id):
+def test_dead_reckoning_and_trace_are_exact(env_id):
     env = gymnasium.make(f"MiniGrid-{env_id}-v0", max_steps=200)
     actions = np.random.default_rng(0)
     cells, previous, seed, moves, carried = None, -1, 0, 0, 0
     for step in range(1600):
         if cells is None:
             observation, _ = env.reset(seed=seed)
+            poses: set[tuple] = set()
             cells, previous, seed = blank_map(1, SIZE, torch.device("cpu")), -1, seed + 1
         position = tuple(env.unwrapped.agent_pos)
         view = pack(torch.from_numpy(observation["image"])[None])
-        cells = write_view(move(cells, torch.tensor([previous])), view)
+        moved = move(cells, torch.tensor([previous]))
+        pose = (position, env.unwrapped.agent_dir, env.unwrapped.carrying is not None)
+        assert bool(trace_of(moved, view)[0, SIZE // 2, SIZE // 2] & UP) == (pose in poses)
+        poses.add(pose)
+        cells = write_view(moved, view)
         if step % 8 == 0:
-            assert_map_is_true(env.unwrapped, cells[0])
+            assert_map_is_true(env.unwrapped, cells[0, 0])
         carried += env.unwrapped.carrying is not None
         # Mostly forward, so that the walk covers ground; the rest picks up, drops and opens.
         previous = int(actions.choice(7, p=[0.15, 0.15, 0.4, 0.1, 0.05, 0.14, 0.01]))

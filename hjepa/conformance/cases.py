@@ -12,7 +12,7 @@ from hjepa.build import at_level, build_module, build_part, is_part
 from hjepa.config import ModuleConfig
 from hjepa.config.registry import config_class, kinds
 from hjepa.data.spans import spans
-from hjepa.interfaces import Actor, Module, Planner, Policy, Predictor, World, WorldModel
+from hjepa.interfaces import Actor, Module, Perception, Planner, Policy, Predictor, World, WorldModel
 from hjepa.types import AgentSpec, EnvSpec, LevelSpec, Observation, Spans, TensorStruct
 
 Expected = TypeVar("Expected")
@@ -171,6 +171,20 @@ def expect(module: object, base: type[Expected]) -> Expected:
     """The same, known to be of a class."""
     assert isinstance(module, base)
     return module
+
+
+def step_through(module: Perception, sample: "Sample", carry: Tensor, records: range) -> tuple[Tensor, Tensor, Tensor]:
+    """States of some records, one `forward` at a time, the carry reset where episodes begin; the carries brought to
+    these records, [rows, time, ...]; and the last one."""
+    states, carries = [], []
+    fresh = module.initial(len(carry), carry.device)
+    for t in records:
+        mask = sample.is_first[:, t].view(-1, *([1] * (carry.dim() - 1)))
+        carries.append(carry.clone())
+        carry = torch.where(mask, fresh, carry)
+        state, carry = module(sample.observation[:, t], sample.previous_action[:, t], carry, sample.tokens[:, t])
+        states.append(state)
+    return torch.stack(states, 1), torch.stack(carries, 1), carry
 
 
 # ------------------------------------------------------------------- inputs

@@ -3,25 +3,13 @@
 import torch
 from torch import Tensor
 
-from hjepa.conformance.cases import ROWS, TIME, Bench, Sample, expect
+from hjepa.conformance.cases import ROWS, TIME, Bench, expect, step_through
 from hjepa.conformance.core import promised_by, require, require_close, require_shape
 from hjepa.interfaces import Configurator, Perception
 from hjepa.types import Task
 
 
 # ------------------------------------------------------------------- perception
-def step_through(module: Perception, sample: Sample, carry: Tensor, records: range) -> tuple[Tensor, Tensor]:
-    """States of some records, one `forward` at a time, the carry reset where episodes begin."""
-    states = []
-    fresh = module.initial(ROWS, sample.reward.device)
-    for t in records:
-        mask = sample.is_first[:, t].view(-1, *([1] * (carry.dim() - 1)))
-        carry = torch.where(mask, fresh, carry)
-        state, carry = module(sample.observation[:, t], sample.previous_action[:, t], carry, sample.tokens[:, t])
-        states.append(state)
-    return torch.stack(states, 1), carry
-
-
 @promised_by("perception")
 def shapes(bench: Bench) -> None:
     """A state of the width of level 0, and a carry, uint8 or float32, that keeps its shape."""
@@ -40,12 +28,10 @@ def observing_equals_stepping(bench: Bench) -> None:
     """`observe` gives what `forward` gives record by record, across the ends of episodes."""
     module, sample = expect(bench.module, Perception).eval(), bench.sample()
     carry = module.initial(ROWS, torch.device("cpu"))
-    stepped, last = step_through(module, sample, carry, range(TIME))
-    arguments = (sample.observation, sample.previous_action, sample.is_first, carry.clone(), sample.tokens)
-    states, after = module.observe(*arguments)
+    stepped, carries, _ = step_through(module, sample, carry, range(TIME))
+    states = module.observe(sample.observation, sample.previous_action, sample.is_first, carries, sample.tokens)
     require_shape("states", states, ROWS, TIME, bench.agent.levels[0].dim)
     require_close("states of observe and of forward", states, stepped)
-    require_close("carry of observe and of forward", after, last)
 
 
 @promised_by("perception")
@@ -53,12 +39,12 @@ def resumes_mid_episode(bench: Bench) -> None:
     """Saved and loaded in the middle of an episode, with its carry, it goes on as it would have."""
     module, sample = expect(bench.module, Perception).eval(), bench.sample()
     carry = module.initial(ROWS, torch.device("cpu"))
-    _, middle = step_through(module, sample, carry, range(3))
+    *_, middle = step_through(module, sample, carry, range(3))
     kept = middle.detach().clone()
-    unbroken, _ = step_through(module, sample, middle, range(3, TIME))
+    unbroken, *_ = step_through(module, sample, middle, range(3, TIME))
     fresh = expect(bench.build(), Perception).eval()
     fresh.load_state_dict(module.state_dict())
-    resumed, _ = step_through(fresh, sample, kept, range(3, TIME))
+    resumed, *_ = step_through(fresh, sample, kept, range(3, TIME))
     require_close("states after resuming", resumed, unbroken)
 
 
@@ -67,11 +53,11 @@ def episodes_are_forgotten(bench: Bench) -> None:
     """After the first record of an episode nothing of the last one is left."""
     module, sample, other = expect(bench.module, Perception).eval(), bench.sample(0), bench.sample(1)
     carries = [
-        step_through(module, one, module.initial(ROWS, torch.device("cpu")), range(4))[1] for one in (sample, other)
+        step_through(module, one, module.initial(ROWS, torch.device("cpu")), range(4))[-1] for one in (sample, other)
     ]
     start = torch.ones_like(sample.is_first[:, :1])
     arguments = (sample.observation[:, 5:6], torch.full_like(sample.previous_action[:, :1], -1), start)
-    left, right = (module.observe(*arguments, carry, sample.tokens[:, 5:6])[0] for carry in carries)
+    left, right = (module.observe(*arguments, carry[:, None], sample.tokens[:, 5:6]) for carry in carries)
     require_close("first states of an episode after two different ones", left, right)
 
 
@@ -80,8 +66,9 @@ def gradient_reaches_parameters(bench: Bench) -> None:
     """The loss of a state trains perception."""
     module, sample = expect(bench.module, Perception), bench.sample()
     carry = module.initial(ROWS, torch.device("cpu"))
-    arguments = (sample.observation, sample.previous_action, sample.is_first, carry, sample.tokens)
-    states, _ = module.observe(*arguments)
+    with torch.no_grad():
+        _, carries, _ = step_through(module, sample, carry, range(TIME))
+    states = module.observe(sample.observation, sample.previous_action, sample.is_first, carries, sample.tokens)
     require(states.requires_grad, "states carry no gradient")
     (states * torch.randn_like(states)).sum().backward()
     gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hjepa.build import build_module
-from hjepa.conformance.cases import Bench, Sample, company, default, expect
+from hjepa.conformance.cases import Bench, Sample, company, default, expect, step_through
 from hjepa.conformance.table import TableProblem
 from hjepa.interfaces import (
     ActionEncoder,
@@ -46,12 +46,13 @@ def configurator(bench: Bench, module: Module, sample: Sample) -> Outputs:
 
 
 def perception(bench: Bench, module: Module, sample: Sample) -> Outputs:
-    """States and carry of a window that is observed from the start of an episode."""
+    """States of a window that is observed from the start of an episode, and the carry after one step of it."""
     module = expect(module, Perception)
     carry = module.initial(len(sample.reward), sample.reward.device)
     arguments = (sample.observation, sample.previous_action, sample.is_first)
-    states, after = module.observe(*arguments, carry, sample.tokens)
-    return {"states": states, "carry": after}
+    _, carries, _ = step_through(module, sample, carry, range(sample.is_first.shape[1]))
+    _, after = module(sample.observation[:, 0], sample.previous_action[:, 0], carry, sample.tokens[:, 0])
+    return {"states": module.observe(*arguments, carries, sample.tokens), "carry": after}
 
 
 def encoder(bench: Bench, module: Module, sample: Sample) -> Outputs:

@@ -145,7 +145,7 @@ class EpisodeStore:
             is_first=self._gather("is_first", index),
             terminated=self._gather("terminated", index),
             truncated=self._gather("truncated", index),
-            carry=self._gather("carry", index[:, 0]),
+            carries=self._gather("carry", index),
         )
 
     def terminals(self) -> Int[Tensor, "R 2"]:

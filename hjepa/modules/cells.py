@@ -30,32 +30,38 @@ def unpack(codes: UInt8[Tensor, "*B"]) -> UInt8[Tensor, "*B 3"]:
 
 
 class CellEmbedding(nn.Module):
-    """Embedding of a cell: the sum of those of its object, colour and state, `width` wide."""
+    """Embedding of a cell: the sum of those of its object, colour, state and mark, `width` wide.
 
-    def __init__(self, width: int) -> None:
+    A mark, one of `marks`, is what the caller knows of a cell beside its code; a cell is `code * marks + mark`.
+    """
+
+    def __init__(self, width: int, marks: int = 1) -> None:
         super().__init__()
         self.object = nn.Parameter(torch.randn(OBJECTS, width) * 0.5)
         self.colour = nn.Parameter(torch.randn(COLOURS, width) * 0.5)
         self.state = nn.Parameter(torch.randn(STATES, width) * 0.5)
+        self.mark = nn.Parameter(torch.randn(marks, width) * 0.5)
 
-    def forward(self, codes: Int[Tensor, "*B"]) -> Float[Tensor, "*B E"]:
-        """`codes` from `pack`."""
+    def forward(self, cells: Int[Tensor, "*B"]) -> Float[Tensor, "*B E"]:
         # All sums are tabled first: one look-up a cell instead of three. On the CPU the backward pass of
         # `index_select` takes a third of the time of `embedding`'s.
-        sums = self.object[:, None, None] + self.colour[:, None] + self.state
-        return sums.flatten(0, 2).index_select(0, codes.int().flatten()).unflatten(0, codes.shape)
+        sums = (self.object[:, None, None] + self.colour[:, None] + self.state).flatten(0, 2)
+        sums = (sums[:, None] + self.mark).flatten(0, 1)
+        return sums.index_select(0, cells.int().flatten()).unflatten(0, cells.shape)
 
 
 class CellEncoder(nn.Module):
     """Embeds a fixed number of cells and mixes them in an MLP; task tokens modulate its first layer."""
 
-    def __init__(self, cells: int, cell_width: int, hidden: int, layers: int, outputs: int, token_dim: int) -> None:
+    def __init__(
+        self, cells: int, cell_width: int, hidden: int, layers: int, outputs: int, token_dim: int, marks: int = 1
+    ) -> None:
         super().__init__()
-        self.embed = CellEmbedding(cell_width)
+        self.embed = CellEmbedding(cell_width, marks)
         self.first = nn.Sequential(nn.Linear(cells * cell_width, hidden), nn.LayerNorm(hidden))
         self.film = FiLM(token_dim, hidden)
         self.rest = nn.Sequential(nn.SiLU(), MLP(hidden, hidden, outputs, layers))
 
-    def forward(self, codes: UInt8[Tensor, "*B cells"], tokens: Float[Tensor, "*B K C"]) -> Float[Tensor, "*B outputs"]:
-        """`codes` from `pack`, flattened."""
+    def forward(self, codes: Int[Tensor, "*B cells"], tokens: Float[Tensor, "*B K C"]) -> Float[Tensor, "*B outputs"]:
+        """Flattened `codes` of `pack`, times `marks` plus the mark where there are any."""
         return self.rest(self.film(self.first(self.embed(codes).flatten(-2)), tokens))

@@ -2,7 +2,9 @@
 
 Turns always succeed; a step forward succeeds where the cell ahead can be stood on. Nothing of the
 environment's inner state is used. Exact where nothing moves by itself; what does stays on the map where it
-was last seen. The agent's own cell holds what it stands on, as seen before it stepped there.
+was last seen. The agent's own cell holds what it stands on, as seen before it stepped there. A second layer traces
+in which headings the agent has been in each cell, the low half of a byte with empty hands and the high half with full
+ones: the drive for new views depends on it, and a state without it cannot tell a first visit from a loop.
 """
 
 import torch
@@ -15,11 +17,17 @@ LEFT, RIGHT, FORWARD = 0, 1, 2
 """MiniGrid's actions that move the agent; any other number, -1 included, leaves it where it is."""
 
 
-def blank_map(batch: int, size: int, device: torch.device) -> UInt8[Tensor, "B size size"]:
-    """Nothing seen but the agent's own cell: MiniGrid starts every episode on an empty one."""
-    cells = torch.zeros(batch, size, size, dtype=torch.uint8, device=device)
-    cells[:, size // 2, size // 2] = EMPTY * COLOURS * STATES
-    return cells
+HEADINGS = 16
+"""Sets of the four headings, as bits."""
+UP = 1
+"""Bit of the heading "as the agent looks now"; its doubles are right, back and left of it."""
+
+
+def blank_map(batch: int, size: int, device: torch.device) -> UInt8[Tensor, "B 2 size size"]:
+    """Nothing seen but the agent's own cell: MiniGrid starts every episode on an empty one. No trace."""
+    layers = torch.zeros(batch, 2, size, size, dtype=torch.uint8, device=device)
+    layers[:, 0, size // 2, size // 2] = EMPTY * COLOURS * STATES
+    return layers
 
 
 def passable(codes: UInt8[Tensor, "*B"]) -> Bool[Tensor, "*B"]:
@@ -30,28 +38,46 @@ def passable(codes: UInt8[Tensor, "*B"]) -> Bool[Tensor, "*B"]:
     return ground | open_door
 
 
-def move(cells: UInt8[Tensor, "B size size"], action: Int[Tensor, " B"]) -> UInt8[Tensor, "B size size"]:
-    """The map around the agent after its action; cells that leave the map are forgotten."""
-    centre = cells.shape[-1] // 2
-    steps = (action == FORWARD) & passable(cells[:, centre - 1, centre])
-    shifted = torch.cat([torch.zeros_like(cells[:, :1]), cells[:, :-1]], 1)
-    select = action.view(-1, 1, 1)
-    cells = torch.where(steps.view(-1, 1, 1), shifted, cells)
+def move(layers: UInt8[Tensor, "B 2 size size"], action: Int[Tensor, " B"]) -> UInt8[Tensor, "B 2 size size"]:
+    """Map and trace around the agent after its action; cells that leave the map are forgotten."""
+    centre = layers.shape[-1] // 2
+    steps = (action == FORWARD) & passable(layers[:, 0, centre - 1, centre])
+    shifted = torch.cat([torch.zeros_like(layers[..., :1, :]), layers[..., :-1, :]], -2)
+    layers = torch.where(steps.view(-1, 1, 1, 1), shifted, layers)
     # When the agent turns left, what was on its left is ahead: the map turns clockwise.
-    turned = torch.where(select == LEFT, cells.rot90(-1, (1, 2)), cells)
-    return torch.where(select == RIGHT, cells.rot90(1, (1, 2)), turned)
+    select = action.view(-1, 1, 1, 1)
+    left = torch.stack([layers[:, 0].rot90(-1, (1, 2)), _turned(layers[:, 1], 1).rot90(-1, (1, 2))], 1)
+    right = torch.stack([layers[:, 0].rot90(1, (1, 2)), _turned(layers[:, 1], 3).rot90(1, (1, 2))], 1)
+    return torch.where(select == RIGHT, right, torch.where(select == LEFT, left, layers))
 
 
-def write_view(cells: UInt8[Tensor, "B size size"], view: UInt8[Tensor, "B V W"]) -> UInt8[Tensor, "B size size"]:
-    """Put the visible cells of a packed view on the map, in place, all but the agent's own.
+def _turned(trace: UInt8[Tensor, "*B"], quarters: int) -> UInt8[Tensor, "*B"]:
+    """Headings after so many quarters clockwise, in both halves of the byte."""
+    kept = 0x11 * ((0xF << quarters & 0xF) & 0xF)
+    return (trace << quarters & kept) | (trace >> (4 - quarters) & (0xFF ^ kept))
+
+
+def write_view(layers: UInt8[Tensor, "B 2 size size"], view: UInt8[Tensor, "B V W"]) -> UInt8[Tensor, "B 2 size size"]:
+    """Put the visible cells of a packed view on the map, in place, all but the agent's own, and mark its pose.
 
     The agent's own cell shows what it carries, which must not stay behind on the map when the agent walks on.
     """
     rows, columns = view.shape[1:]
-    centre = cells.shape[-1] // 2
+    centre = layers.shape[-1] // 2
     left = centre - columns // 2
-    window = cells[:, centre - rows + 1 : centre + 1, left : left + columns]
+    window = layers[:, 0, centre - rows + 1 : centre + 1, left : left + columns]
     seen = view != 0
     seen[:, -1, columns // 2] = False
     window.copy_(torch.where(seen, view, window))
-    return cells
+    layers[:, 1, centre, centre] |= torch.where(full_hands(view), UP << 4, UP).to(torch.uint8)
+    return layers
+
+
+def full_hands(view: UInt8[Tensor, "B V W"]) -> Bool[Tensor, " B"]:
+    """Whether the agent carries something: its own cell in the view then shows it."""
+    return view[:, -1, view.shape[-1] // 2] // (COLOURS * STATES) > EMPTY
+
+
+def trace_of(layers: UInt8[Tensor, "B 2 size size"], view: UInt8[Tensor, "B V W"]) -> UInt8[Tensor, "B size size"]:
+    """Headings (4 bits, as the agent looks now) in which it was in each cell with its hands as full as now."""
+    return torch.where(full_hands(view)[:, None, None], layers[:, 1] >> 4, layers[:, 1] & 0xF)

@@ -66,10 +66,10 @@ def encode(agent: Agent, trajectory: Trajectory, shaping: Shaping) -> Windows:
     batch, time = trajectory.is_first.shape
     task = agent.configure(trajectory.observation.mission.flatten(0, 1))
     tokens = task.tokens.view(batch, time, *task.tokens.shape[1:])
-    arguments = (trajectory.observation, trajectory.previous_action, trajectory.is_first, trajectory.carry)
-    online, _ = agent.perception.observe(*arguments, tokens)
+    arguments = (trajectory.observation, trajectory.previous_action, trajectory.is_first, trajectory.carries)
+    online = agent.perception.observe(*arguments, tokens)
     with torch.no_grad():
-        average, _ = agent.target_perception.observe(*arguments, tokens)
+        average = agent.target_perception.observe(*arguments, tokens)
     states, targets = [online], [average]
     for level in range(1, len(agent.spec.levels)):
         below = states[-1] if shaping.upper_shapes_lower else states[-1].detach()

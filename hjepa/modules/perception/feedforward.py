@@ -50,7 +50,7 @@ class Feedforward(Perception):
         observation: Observation,
         previous_action: Int[Tensor, "B T"],
         is_first: Bool[Tensor, "B T"],
-        carry: Tensor,
+        carries: Tensor,
         tokens: Float[Tensor, "B T K C"],
-    ) -> tuple[Float[Tensor, "B T D"], Tensor]:
-        return self.norm(self.encoder(pack(observation.image).flatten(-2), tokens)), carry
+    ) -> Float[Tensor, "B T D"]:
+        return self.norm(self.encoder(pack(observation.image).flatten(-2), tokens))

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from hjepa.config import ModuleConfig
 from hjepa.interfaces import Perception
 from hjepa.modules.cells import CellEncoder, pack
-from hjepa.modules.dead_reckoning import blank_map, move, write_view
+from hjepa.modules.dead_reckoning import HEADINGS, blank_map, move, trace_of, write_view
 from hjepa.types import AgentSpec, Observation
 
 
 class PoseMap(Perception):
     """State from a map of what was seen since the episode began; memory without recurrence in the gradient.
 
-    `carry` is the map, uint8 [B, map_size, map_size], one code a cell (`modules.cells`). The state
-    encodes the `crop` x `crop` cells around the agent and what it carries. ValueError if a view is too big.
+    `carry` is the map and the agent's trace on it, uint8 [B, 2, map_size, map_size] (`modules.dead_reckoning`). The
+    state encodes the `crop` x `crop` cells around the agent, where it has been, and what it carries. ValueError if a view is too big.
     """
 
     class Config(ModuleConfig):
@@ -65,10 +65,11 @@ class PoseMap(Perception):
             config.layers,
             spec.levels[0].dim,
             spec.token_dim,
+            marks=HEADINGS,
         )
         self.norm = nn.LayerNorm(spec.levels[0].dim)
 
-    def initial(self, batch: int, device: torch.device) -> UInt8[Tensor, "B size size"]:
+    def initial(self, batch: int, device: torch.device) -> UInt8[Tensor, "B 2 size size"]:
         return blank_map(batch, self.map_size, device)
 
     def forward(
@@ -87,21 +88,19 @@ class PoseMap(Perception):
         observation: Observation,
         previous_action: Int[Tensor, "B T"],
         is_first: Bool[Tensor, "B T"],
-        carry: Tensor,
+        carries: Tensor,
         tokens: Float[Tensor, "B T K C"],
-    ) -> tuple[Float[Tensor, "B T D"], Tensor]:
-        views = pack(observation.image)
-        fresh = self.initial(is_first.shape[0], is_first.device)
-        inputs = []
-        for t in range(is_first.shape[1]):
-            carry = torch.where(is_first[:, t, None, None], fresh, carry)
-            carry = write_view(move(carry, previous_action[:, t]), views[:, t])
-            inputs.append(self._inputs(carry, views[:, t]))
-        return self.norm(self.encoder(torch.stack(inputs, 1), tokens)), carry
+    ) -> Float[Tensor, "B T D"]:
+        # Nothing on the map is learned, so that every record starts from its own carry.
+        fresh = self.initial(1, carries.device)
+        layers = torch.where(is_first[..., None, None, None], fresh, carries).flatten(0, 1)
+        view = pack(observation.image).flatten(0, 1)
+        layers = write_view(move(layers, previous_action.flatten()), view)
+        return self.norm(self.encoder(self._inputs(layers, view).unflatten(0, is_first.shape), tokens))
 
-    def _inputs(self, cells: UInt8[Tensor, "B size size"], view: UInt8[Tensor, "B V W"]) -> UInt8[Tensor, "B cells"]:
-        """Codes of the crop around the agent, then of what it shows in its own cell: the carried object."""
-        start = (self.map_size - self.crop) // 2
-        crop = cells[:, start : start + self.crop, start : start + self.crop]
-        hands = view[:, -1, view.shape[-1] // 2]
-        return torch.cat([crop.flatten(1), hands[:, None]], 1)
+    def _inputs(self, layers: UInt8[Tensor, "B 2 size size"], view: UInt8[Tensor, "B V W"]) -> Int[Tensor, "B cells"]:
+        """Codes and trace of the crop around the agent, then of what it shows in its own cell: the carried object."""
+        inside = slice((self.map_size - self.crop) // 2, (self.map_size + self.crop) // 2)
+        crop = layers[:, 0, inside, inside].int() * HEADINGS + trace_of(layers, view)[:, inside, inside]
+        hands = view[:, -1, view.shape[-1] // 2, None].int() * HEADINGS
+        return torch.cat([crop.flatten(1), hands], 1)

@@ -61,15 +61,15 @@ class Recurrent(Perception):
         observation: Observation,
         previous_action: Int[Tensor, "B T"],
         is_first: Bool[Tensor, "B T"],
-        carry: Tensor,
+        carries: Tensor,
         tokens: Float[Tensor, "B T K C"],
-    ) -> tuple[Float[Tensor, "B T D"], Tensor]:
+    ) -> Float[Tensor, "B T D"]:
         inputs = self._inputs(observation, previous_action, tokens)
-        states = []
+        states, carry = [], carries[:, 0]
         for t in range(is_first.shape[1]):
             carry = self.cell(inputs[:, t], carry.masked_fill(is_first[:, t, None], 0.0))
             states.append(carry)
-        return self.norm(torch.stack(states, 1)), carry
+        return self.norm(torch.stack(states, 1))
 
     def _inputs(
         self, observation: Observation, previous_action: Int[Tensor, "*B"], tokens: Float[Tensor, "*B K C"]
