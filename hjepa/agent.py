@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from hjepa.cost import intrinsic_energy, observation_code
+from hjepa.cost import intrinsic_energy, observation_code, situation
 from hjepa.interfaces import (
     Actor,
     Choice,
@@ -141,25 +141,29 @@ class Agent(nn.Module):
         task = self.configure(record.mission)
         observation = Observation(record.image, record.mission)
         lowest, carry = self.perceive(observation, record, state.carry, task)
+        memory = self.memory.reset(state.memory, record.is_first)
+        code = observation_code(record.image)
+        here = situation(code, carry)
         states = self.lift(lowest, task.tokens)[:levels]
         surprise = self._surprise(lowest, state.predicted, record.is_first)
         request = Request(
             torch.full_like(record.previous_action, 0 if mode == "auto" else mode),
             record.is_first,
             surprise,
+            self.memory.tried(memory, here, self.spec.env.num_actions),
             tuple((injected or {}).get(level) for level in range(len(states))),
         )
         subgoals = tuple(tick(subgoal, record.is_first) for subgoal in state.subgoals[: len(states)])
         choice = self.actor.decide(self.world, states, subgoals, task, request)
         choice = replace(choice, action=explore(choice.action, epsilon, self.spec.env.num_actions))
         # Mode 1 has acted by now: cost, memory and the prediction of what comes next do not steer this decision.
-        memory = self.memory.reset(state.memory, record.is_first)
         energies = self._perceived_energies(observation, record, lowest, task, memory)
         values = self.values(states, task)
         time = torch.where(record.is_first, 0, state.time + 1)
-        memory = self.memory.write(
-            memory, self._entry(observation, lowest, task, energies, values[0], choice.action, time)
-        )
+        intrinsic = intrinsic_energy(energies, task.intrinsic_weights)
+        imagined = torch.zeros_like(record.is_first)
+        entry = MemoryEntry(time, lowest, intrinsic, values[0], choice.action, imagined, code, here)
+        memory = self.memory.write(memory, entry)
         after = AgentState(
             carry,
             memory,
@@ -209,20 +213,6 @@ class Agent(nn.Module):
             task.has_goal if flat else torch.zeros_like(task.has_goal),
         )
         return self.intrinsic_cost.perceived(signals, self.memory, memory)
-
-    def _entry(
-        self,
-        observation: Observation,
-        state: Tensor,
-        task: Task,
-        energies: Tensor,
-        value: Tensor,
-        action: Tensor,
-        time: Tensor,
-    ) -> MemoryEntry:
-        intrinsic = intrinsic_energy(energies, task.intrinsic_weights)
-        imagined = torch.zeros_like(action, dtype=torch.bool)
-        return MemoryEntry(time, state, intrinsic, value, action, imagined, observation_code(observation.image))
 
     def _predict(self, state: Tensor, action: Tensor, task: Task) -> Float[Tensor, "B D"]:
         """The next level-0 state, to be compared with what will be perceived (L22 section 3.1.1, step 5)."""

@@ -10,8 +10,14 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 MASK = (1 << 64) - 1
-CODE_BITS = 56
-"""Low bits of a code, which hold the hash; the bits above hold the object ahead of the agent."""
+HASH_BITS = 50
+"""Low bits of a code, which hold the hash; above them lie 4 bits for the object in hand, 2 for the state of the object
+ahead and 4 for the object ahead."""
+CONTEXTS = 1 << 10
+"""What those 10 bits can say."""
+ACTIONS = 16
+"""Most actions that `interaction` tells apart."""
+INTERACTIONS = CONTEXTS * ACTIONS
 
 
 # ------------------------------------------------------------------------------------------------ energies
@@ -43,25 +49,49 @@ def path_energy(
 def observation_code(image: UInt8[Tensor, "*B W V 3"]) -> Int[Tensor, "*B"]:
     """Non-negative 60-bit code of a view: equal for equal views, and practically never for others.
 
-    The low 56 bits are a multiplicative hash with fixed odd multipliers; the 4 bits above them are the
-    number of the object ahead of the agent (`object_ahead`). The same on every device and in every run.
+    The low 50 bits are a multiplicative hash with fixed odd multipliers; the 10 bits above them say what the agent
+    holds and what lies ahead (`object_ahead`, `interaction`). The same on every device and in every run.
     """
     cells = image.flatten(-3).long()
     mixed = ((cells + 1) * _multipliers(cells.shape[-1], image.device)).sum(-1)
-    # The low bits of a sum of products are weak: fold the high half in twice, as murmur3's finaliser does.
-    for factor in (_signed(0xFF51AFD7ED558CCD), _signed(0xC4CEB9FE1A85EC53)):
-        mixed = (mixed ^ (mixed >> 33 & (1 << 31) - 1)) * factor
-    return (mixed >> 8 & (1 << CODE_BITS) - 1) | _ahead(image).long() << CODE_BITS
+    # The low bits of a sum of products are weak.
+    mixed = _mix(mixed)
+    return (mixed >> 8 & (1 << HASH_BITS) - 1) | _context(image) << HASH_BITS
 
 
 def object_ahead(code: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
     """Number of the object directly ahead of the agent in the observation that has this code."""
-    return code >> CODE_BITS
+    return code >> HASH_BITS + 6
 
 
-def _ahead(image: UInt8[Tensor, "*B W V 3"]) -> UInt8[Tensor, "*B"]:
-    """Object in the cell ahead: the agent is in the last row, middle column, facing row 0."""
-    return image[..., image.shape[-3] // 2, max(image.shape[-2] - 2, 0), 0].clamp(max=15)
+def interaction(code: Int[Tensor, "*B"], action: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
+    """Number, below `INTERACTIONS`, of doing `action` to what lies ahead with what is in hand; places do not matter."""
+    return (code >> HASH_BITS & CONTEXTS - 1) * ACTIONS + action.clamp(0, ACTIONS - 1)
+
+
+def situation(code: Int[Tensor, " B"], carry: Tensor) -> Int[Tensor, " B"]:
+    """Code of an observation together with what perception remembers, if that is an exact record (uint8).
+
+    A learned carry changes with the weights and hardly ever repeats: there the observation stands alone.
+    """
+    if carry.dtype != torch.uint8 or carry[0].numel() == 0:
+        return code
+    cells = carry.flatten(1).long()
+    return code ^ _mix(((cells + 1) * _multipliers(cells.shape[-1], carry.device)).sum(-1)) >> 4
+
+
+def _mix(number: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
+    """Fold the high half of a 64-bit number in twice, as murmur3's finaliser does."""
+    for factor in (_signed(0xFF51AFD7ED558CCD), _signed(0xC4CEB9FE1A85EC53)):
+        number = (number ^ (number >> 33 & (1 << 31) - 1)) * factor
+    return number
+
+
+def _context(image: UInt8[Tensor, "*B W V 3"]) -> Int[Tensor, "*B"]:
+    """Object ahead, its state, and the object in hand: the agent is in the last row, middle column, facing row 0."""
+    column, row = image.shape[-3] // 2, image.shape[-2] - 1
+    ahead, own = image[..., column, max(row - 1, 0), :].long(), image[..., column, row, :].long()
+    return ahead[..., 0].clamp(max=15) << 6 | ahead[..., 2].clamp(max=3) << 4 | own[..., 0].clamp(max=15)
 
 
 @lru_cache(maxsize=8)

@@ -258,6 +258,16 @@ class ShortTermMemory(Module):
     def lifetime(self, contents: MemoryState, code: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         """In how many episodes an entry fell in this code's bin (as far back in each as `count` goes)."""
 
+    @abstractmethod
+    def interacted(
+        self, contents: MemoryState, interaction: Int[Tensor, " B"]
+    ) -> tuple[Int[Tensor, " B"], Int[Tensor, " B"]]:
+        """How often this episode saw this `cost.interaction`, and how many episodes did."""
+
+    @abstractmethod
+    def tried(self, contents: MemoryState, situation: Int[Tensor, " B"], num_actions: int) -> Int[Tensor, "B A"]:
+        """How often each action was taken in this situation of this episode."""
+
 
 # ------------------------------------------------------------------------------------------------ 7 actor
 @dataclass(frozen=True)
@@ -269,6 +279,8 @@ class Request(TensorStruct):
     is_first: Bool[Tensor, " B"]
     surprise: Float[Tensor, " B"]
     """Relative prediction error of the last step; 1 is typical."""
+    tried: Int[Tensor, "B A"]
+    """How often each environment action was taken in this same situation of this episode."""
     injected: tuple[Tensor | None, ...]
     """For each level, subgoals [B, G] that replace its own (an oracle's, for diagnosis), or None."""
 

@@ -88,12 +88,15 @@ class LatentProblem(PlanningProblem):
         support_threshold: float,
         goal: Float[Tensor, "B D"],
         has_goal: Tensor,
+        first_step: Float[Tensor, "B A"] | None = None,
     ) -> None:
+        """`first_step` is an energy added to each choice of the plan's first step, for what no state can tell."""
         self.batch, self.horizon, self.device = state.shape[0], horizon, state.device
         self.num_actions = world_model.action_encoder.num_actions
         self._world_model, self._critic, self._intrinsic_cost = world_model, critic, intrinsic_cost
         self._state, self._task, self._level = state, task, level
         self._term, self._risk, self._threshold = subgoal_term, risk, support_threshold
+        self._first_step = first_step
         self._samples = samples if world_model.latent.dim > 0 else 1
         self._table = world_model.action_encoder.table()
         self._log_discount = world_model.spec.span * torch.log(
@@ -124,7 +127,7 @@ class LatentProblem(PlanningProblem):
         intrinsic = (drives * self._task.intrinsic_weights[:, None, None]).sum(-1)
         return Node(
             prediction.state,
-            node.energy + node.log_discount.exp() * intrinsic,
+            self._begun(node, weights) + node.log_discount.exp() * intrinsic,
             node.log_discount + self._log_discount + prediction.log_continue,
             self._estimate(node, weights),
             node.depth + 1,
@@ -145,7 +148,13 @@ class LatentProblem(PlanningProblem):
         choices = self._critic.choices(node.state, spread(self._task.tokens, node.state))
         assert choices is not None
         value = self._weigh((choices * weights[:, :, None]).sum(-1))
-        return node.estimates + node.energy + node.log_discount.exp() * value
+        return node.estimates + self._begun(node, weights) + node.log_discount.exp() * value
+
+    def _begun(self, node: Node, weights: Float[Tensor, "B N A"]) -> Float[Tensor, "B N S"]:
+        """The plan's energy so far, with that of its first choice where this is the first."""
+        if self._first_step is None or node.depth > 0:
+            return node.energy
+        return node.energy + (weights * self._first_step[:, None]).sum(-1, keepdim=True)
 
     def _value(self, state: Float[Tensor, "B N S D"]) -> Float[Tensor, "B N S"]:
         lead = state.shape[:-1]

@@ -316,6 +316,8 @@ class MemoryEntry(TensorStruct):
     imagined: Bool[Tensor, " B"]
     code: Int[Tensor, " B"]
     """Hash of the observation, for exact counts."""
+    situation: Int[Tensor, " B"]
+    """Hash of the observation and of what perception remembered, if that is exact (`cost.situation`)."""
 
 
 @dataclass(frozen=True)
@@ -331,7 +333,10 @@ class MemoryState(TensorStruct):
     action: Int[Tensor, "B R"]
     imagined: Bool[Tensor, "B R"]
     code: Int[Tensor, "B R"]
+    situation: Int[Tensor, "B R"]
     written: Int[Tensor, " B"]
     """Entries written since the episode began."""
     visits: Int[Tensor, " bins"]
     """Episodes in which an observation of each hash bin was met, over the run's life; shared by the rows."""
+    interactions: Int[Tensor, " kinds"]
+    """Episodes in which each `cost.interaction` was done, over the run's life; shared by the rows."""

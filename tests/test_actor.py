@@ -1,5 +1,7 @@
 """The hierarchical actor: plan, subgoal, plan, action; when to plan anew; greedy and joint; injection."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_agent import CPU, calls, first_record, play, tiny_agent
@@ -17,6 +19,7 @@ def quiet(rows: int, levels: int, **changed) -> Request:
         "mode": torch.full((rows,), 2),
         "is_first": torch.zeros(rows, dtype=torch.bool),
         "surprise": torch.ones(rows),
+        "tried": torch.zeros(rows, 3, dtype=torch.int64),
         "injected": (None,) * levels,
     }
     return Request(**fields | changed)
@@ -124,6 +127,25 @@ def test_r41_without_a_subgoal_there_is_a_first_one() -> None:
     choice = agent.actor.decide(agent.world, states, (none, subgoals[1]), task, quiet(ROWS, 2))
     assert reasons_of(choice, 0) == ["kept", "first", "kept", "kept"]
     assert choice.distances[0].isnan().tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize("mode", [1, 2])
+def test_an_action_tried_in_vain_gives_way_to_the_others(mode: int) -> None:
+    """Taking the chosen action again and again in one situation runs through all actions, mode 1 and mode 2 alike."""
+    agent = tiny_agent(1)
+    agent.actor.energy_unit.fill_(1.0)
+    states, subgoals, task = situation(agent)
+    tried = torch.zeros(ROWS, 3, dtype=torch.int64)
+    for _ in range(200):
+        request = quiet(ROWS, 1, mode=torch.full((ROWS,), mode), tried=tried)
+        action = agent.actor.decide(agent.world, states, tuple(subgoals), task, request).action
+        tried = tried.scatter_add(1, action[:, None], torch.ones_like(action[:, None]))
+    assert (tried > 0).all()
+    still = tiny_agent(1, "actor.habituation=0.0")
+    request = quiet(ROWS, 1, mode=torch.full((ROWS,), mode))
+    first = still.actor.decide(still.world, states, tuple(subgoals), task, request).action
+    later = still.actor.decide(still.world, states, tuple(subgoals), task, replace(request, tried=tried)).action
+    assert torch.equal(first, later)
 
 
 @pytest.mark.parametrize("slack", [1.0, 2.0])

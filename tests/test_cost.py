@@ -5,7 +5,16 @@ import hashlib
 import pytest
 import torch
 
-from hjepa.cost import intrinsic_energy, object_ahead, observation_code, path_energy, total_energy
+from hjepa.cost import (
+    INTERACTIONS,
+    interaction,
+    intrinsic_energy,
+    object_ahead,
+    observation_code,
+    path_energy,
+    situation,
+    total_energy,
+)
 from hjepa.modules.drive.effort import EffortDrive
 from hjepa.modules.drive.elliptical import EllipticalDrive
 from hjepa.modules.drive.guardrail import GuardrailDrive
@@ -110,7 +119,7 @@ def test_codes_tell_views_apart_and_are_the_same_for_ever():
     codes = observation_code(torch.cat([image[None], changed]))
     assert codes.unique().numel() == 148
     assert torch.equal(codes[:1], observation_code(image[None])) and codes.min() >= 0
-    assert observation_code(torch.zeros(7, 7, 3, dtype=torch.uint8)).item() == 53374134203420416
+    assert observation_code(torch.zeros(7, 7, 3, dtype=torch.uint8)).item() == 456838581817088
     assert observation_code(image.expand(2, 3, 7, 7, 3)).shape == (2, 3)
 
 
@@ -125,3 +134,28 @@ def test_a_code_tells_what_lies_ahead():
     image = torch.zeros(10, 7, 7, 3, dtype=torch.uint8)
     image[:, 3, 5, 0] = torch.arange(10, dtype=torch.uint8)
     assert object_ahead(observation_code(image)).tolist() == list(range(10))
+
+
+def test_an_interaction_is_what_lies_ahead_what_is_in_hand_and_the_action():
+    image = torch.randint(0, 3, (1, 7, 7, 3), dtype=torch.uint8)
+    code = observation_code(image)
+    kinds = {int(interaction(code, torch.tensor([action]))) for action in range(7)}
+    for row, channel, value in ((5, 0, 9), (5, 2, 3), (6, 0, 5)):
+        changed = image.clone()
+        changed[0, 3, row, channel] = value
+        kinds.add(int(interaction(observation_code(changed), torch.tensor([0]))))
+    elsewhere = image.clone()
+    elsewhere[0, 0, 0] = 7
+    assert interaction(observation_code(elsewhere), torch.tensor([0])) == interaction(code, torch.tensor([0]))
+    assert len(kinds) == 10 and max(kinds) < INTERACTIONS
+
+
+def test_a_situation_is_the_view_and_an_exact_memory_of_the_episode():
+    code = torch.tensor([5, 5, 6])
+    maps = torch.zeros(3, 2, 4, 4, dtype=torch.uint8)
+    maps[1, 1, 2, 3] = 1
+    here = situation(code, maps)
+    assert len(set(here.tolist())) == 3 and bool((here >= 0).all())
+    assert torch.equal(situation(code, maps.clone()), here)
+    assert torch.equal(situation(code, torch.randn(3, 8)), code)
+    assert torch.equal(situation(code, maps[:, :, :0]), code)

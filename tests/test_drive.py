@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from hjepa.config.registry import load_class
-from hjepa.cost import observation_code
+from hjepa.cost import INTERACTIONS, interaction, observation_code
 from hjepa.interfaces import MemoryEntry, MemoryState
 from hjepa.modules.drive.effort import EffortDrive
 from hjepa.modules.drive.elliptical import EllipticalDrive
 from hjepa.modules.drive.goal_distance import GoalDistanceDrive
 from hjepa.modules.drive.guardrail import GuardrailDrive
+from hjepa.modules.drive.interaction import InteractionDrive
 from hjepa.modules.drive.novelty import NoveltyDrive
 from hjepa.modules.drive.task import TaskDrive
 from hjepa.types import AgentSpec, EnvSpec, LevelSpec, Observation, Signals
@@ -19,7 +20,7 @@ from hjepa.types import AgentSpec, EnvSpec, LevelSpec, Observation, Signals
 DIM, FORWARD = 8, 2
 LEVEL = LevelSpec(0, DIM, 4, DIM, 7, 1, 1, 4, 7, 7, DIM, 1, 0, 0.99)
 SPEC = AgentSpec(EnvSpec("none", 7, (7, 7), 100), (LEVEL,), (), (), 0, 0.99)
-KINDS = (TaskDrive, NoveltyDrive, EllipticalDrive, EffortDrive, GuardrailDrive, GoalDistanceDrive)
+KINDS = (TaskDrive, NoveltyDrive, EllipticalDrive, EffortDrive, InteractionDrive, GuardrailDrive, GoalDistanceDrive)
 
 
 class ExactMemory:
@@ -30,6 +31,10 @@ class ExactMemory:
 
     def lifetime(self, contents, code):
         return contents.visits[code % len(contents.visits)]
+
+    def interacted(self, contents, kind):
+        same = interaction(contents.code, contents.action) == kind[:, None]
+        return (same & (contents.time >= 0)).sum(1), contents.interactions[kind]
 
 
 def memory_of(images=None, keys=None, rows=2, places=3, visits=16, imagined=False):
@@ -55,8 +60,10 @@ def memory_of(images=None, keys=None, rows=2, places=3, visits=16, imagined=Fals
         nothing.long(),
         flags,
         code,
+        code,
         written,
         torch.zeros(visits).long(),
+        torch.zeros(INTERACTIONS).long(),
     )
 
 
@@ -127,8 +134,9 @@ def test_r28_rows_do_not_see_each_other(kind):
 
 
 def rows_of(contents, rows):
-    names = [name for name in MemoryState.__dataclass_fields__ if name != "visits"]
-    return MemoryState(**{name: getattr(contents, name)[rows] for name in names}, visits=contents.visits)
+    shared = {name: getattr(contents, name) for name in ("visits", "interactions")}
+    names = [name for name in MemoryState.__dataclass_fields__ if name not in shared]
+    return MemoryState(**{name: getattr(contents, name)[rows] for name in names}, **shared)
 
 
 def test_task_energy_is_minus_the_reward():
@@ -140,6 +148,21 @@ def test_novelty_pays_the_first_visit_by_its_lifetime_count():
     contents = memory_of(torch.stack([seen, seen])[:, None])
     contents.visits[observation_code(new) % 16] = 3
     assert energy(make(NoveltyDrive), signals(torch.stack([seen, new])), contents) == [0.0, -0.5]
+
+
+def test_interaction_pays_the_first_time_that_an_episode_does_a_deed():
+    toggle, door, wall = 5, 4, 2
+    contents = memory_of(views([door, wall]).view(2, 1, 7, 7, 3))
+    contents.action[:, 0] = toggle
+    contents.interactions[interaction(contents.code[:, 0], torch.tensor(toggle))] = torch.tensor([4, 1])
+    seen = views([door, door])
+    assert energy(make(InteractionDrive), signals(seen, action=[toggle, toggle]), contents) == [-0.5, -1.0]
+    assert energy(make(InteractionDrive), signals(seen, action=[-1, toggle], first=[True, False]), contents)[0] == 0.0
+    again = memory_of(views([door, door, door, wall]).view(2, 2, 7, 7, 3))
+    again.action[:, :2] = toggle
+    again.interactions[:] = 1
+    # Row 0 toggled the door twice, row 1 the door and then a wall.
+    assert energy(make(InteractionDrive), signals(seen, action=[toggle, toggle]), again) == [0.0, -1.0]
 
 
 def test_effort_follows_its_table_and_is_nothing_at_first():
@@ -225,5 +248,6 @@ def test_r29_drives_read_the_memory_that_the_agent_writes(kind):
 def remember(memory, contents, image, time):
     nothing = torch.zeros(1)
     flags, state = nothing.bool(), torch.randn(1, DIM)
-    entry = MemoryEntry(torch.tensor([time]), state, nothing, nothing, nothing.long(), flags, observation_code(image))
+    code = observation_code(image)
+    entry = MemoryEntry(torch.tensor([time]), state, nothing, nothing, nothing.long(), flags, code, code)
     return memory.write(contents, entry)

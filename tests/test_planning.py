@@ -100,7 +100,17 @@ def task(batch: int = 1) -> Task:
     )
 
 
-def problem(critic=None, latent=None, going=1.0, samples=1, risk="mean", term=None, has_goal=False, threshold=0.0):
+def problem(
+    critic=None,
+    latent=None,
+    going=1.0,
+    samples=1,
+    risk="mean",
+    term=None,
+    has_goal=False,
+    threshold=0.0,
+    first_step=None,
+):
     nothing = SubgoalTerm(torch.zeros(1, DIM), torch.zeros(1), torch.ones(()), None, torch.zeros(1, 0, 0))
     return LatentProblem(
         HandMade(latent or NoLatent(), going),
@@ -116,6 +126,7 @@ def problem(critic=None, latent=None, going=1.0, samples=1, risk="mean", term=No
         threshold,
         torch.tensor([[5.0, 5.0, 5.0]]),
         torch.tensor([has_goal]),
+        first_step,
     )
 
 
@@ -161,6 +172,14 @@ def test_r24_a_critic_of_choices_is_averaged_over_depths() -> None:
         FIRST + GAMMA * SECOND + GAMMA**2 * 3.0 * 14,
     )
     assert made.score(follow(made, 0, 1)).item() == pytest.approx(sum(depths) / 3)
+
+
+def test_the_first_choices_energy_counts_once_at_every_depth() -> None:
+    for critic, depths in ((None, 1), (Choosing(), 3)):
+        plain, raised = problem(critic=critic), problem(critic=critic, first_step=torch.tensor([[0.0, 7.0]]))
+        for choices, energy in (((0, 1), 0.0), ((1, 0), 7.0), ((1, 1), 7.0)):
+            without = plain.score(follow(plain, *choices)).item()
+            assert raised.score(follow(raised, *choices)).item() == pytest.approx(without + energy), depths
 
 
 def test_r27_a_drive_weighs_the_same_whether_perceived_or_predicted() -> None:

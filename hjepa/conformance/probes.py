@@ -221,6 +221,7 @@ def entry(sample: Sample, time: int) -> MemoryEntry:
         sample.previous_action[:, time].clamp_min(0),
         torch.zeros_like(sample.has_goal),
         sample.code[:, time],
+        sample.code[:, time],
     )
 
 
@@ -269,6 +270,7 @@ def a_request(spec: AgentSpec, rows: int, mode: int, first: bool = True) -> Requ
         torch.full((rows,), mode),
         torch.full((rows,), first),
         torch.ones(rows),
+        torch.zeros(rows, spec.env.num_actions, dtype=torch.int64),
         (None,) * len(spec.levels),
     )
 

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hjepa.cost import INTERACTIONS
+from hjepa.cost import interaction as interaction_of
 from hjepa.interfaces import MemoryEntry, MemoryState, ShortTermMemory
 
 
@@ -67,8 +69,10 @@ class EpisodeLog(ShortTermMemory):
             action=number,
             imagined=number.bool(),
             code=number,
+            situation=number,
             written=torch.zeros(batch, dtype=torch.int64, device=device),
             visits=torch.zeros(self.bins, dtype=torch.int64, device=device),
+            interactions=torch.zeros(INTERACTIONS, dtype=torch.int64, device=device),
         )
 
     def reset(self, contents: MemoryState, rows: Bool[Tensor, " B"]) -> MemoryState:
@@ -85,7 +89,9 @@ class EpisodeLog(ShortTermMemory):
         def log(field: Tensor, value: Tensor) -> Tensor:
             return field.scatter(1, column, value.to(field.dtype).unsqueeze(-1))
 
+        deed = interaction_of(entry.code, entry.action)
         new = ~entry.imagined & (self.count(contents, entry.code) == 0)
+        first = ~entry.imagined & (self.interacted(contents, deed)[0] == 0)
         return replace(
             contents,
             keys=put(contents.keys, place, entry.state),
@@ -96,8 +102,10 @@ class EpisodeLog(ShortTermMemory):
             action=log(contents.action, entry.action),
             imagined=log(contents.imagined, entry.imagined),
             code=log(contents.code, entry.code),
+            situation=log(contents.situation, entry.situation),
             written=contents.written + 1,
             visits=contents.visits.index_add(0, entry.code % self.bins, new.long()),
+            interactions=contents.interactions.index_add(0, deed, first.long()),
         )
 
     def at(self, contents: MemoryState, time: Int[Tensor, " B"]) -> tuple[MemoryEntry, Bool[Tensor, " B"]]:
@@ -119,12 +127,24 @@ class EpisodeLog(ShortTermMemory):
 
     def count(self, contents: MemoryState, code: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         """Perceived entries only, as far back as `capacity` entries."""
-        perceived = (contents.time >= 0) & ~contents.imagined
-        return ((contents.code == code.unsqueeze(-1)) & perceived).sum(1)
+        return ((contents.code == code.unsqueeze(-1)) & _perceived(contents)).sum(1)
 
     def lifetime(self, contents: MemoryState, code: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         """Perceived entries only, once an episode; codes that share a bin share its count."""
         return contents.visits[code % self.bins]
+
+    def interacted(
+        self, contents: MemoryState, interaction: Int[Tensor, " B"]
+    ) -> tuple[Int[Tensor, " B"], Int[Tensor, " B"]]:
+        """Perceived entries only."""
+        same = interaction_of(contents.code, contents.action) == interaction.unsqueeze(-1)
+        return (same & _perceived(contents)).sum(1), contents.interactions[interaction]
+
+    def tried(self, contents: MemoryState, situation: Int[Tensor, " B"], num_actions: int) -> Int[Tensor, "B A"]:
+        """Perceived entries only, as far back as `capacity` entries."""
+        same = (contents.situation == situation.unsqueeze(-1)) & _perceived(contents)
+        counts = torch.zeros(len(situation), num_actions, dtype=torch.int64, device=situation.device)
+        return counts.scatter_add(1, contents.action, same.long())
 
     def _entry(self, contents: MemoryState, place: Int[Tensor, " B"]) -> MemoryEntry:
         rows = torch.arange(len(place), device=place.device)
@@ -136,4 +156,10 @@ class EpisodeLog(ShortTermMemory):
             contents.action[rows, place],
             contents.imagined[rows, place],
             contents.code[rows, place],
+            contents.situation[rows, place],
         )
+
+
+def _perceived(contents: MemoryState) -> Bool[Tensor, "B R"]:
+    """Places that hold an entry which was not imagined."""
+    return (contents.time >= 0) & ~contents.imagined

@@ -41,6 +41,10 @@ class HierarchicalActor(Actor):
         """Energy of ending one typical displacement away from the subgoal, in units of how much the level's own
         energies
         typically differ between its choices; so it neither drowns them nor is drowned, whatever the drives' scale."""
+        habituation: float = Field(1.0, ge=0)
+        """Energy of an action for each time it was already taken in this same situation of the episode, in units of how
+        much choices typically differ (mode 1: of how much the policy's logits do). Against loops; a count in short-term
+        memory stands for the heuristic that real-time search learns (LRTA*, Korf 1990)."""
         reach_tolerance: float = Field(0.3, ge=0)
         """A subgoal counts as reached within this share of the typical displacement over one step of the level
         above."""
@@ -74,6 +78,7 @@ class HierarchicalActor(Actor):
         self.levels = spec.levels
         self.coordination, self.joint_candidates = config.coordination, config.joint_candidates
         self.satisfaction, self.subgoal_weight = config.satisfaction, config.subgoal_weight
+        self.habituation = config.habituation
         self.reach_tolerance, self.surprise_threshold = config.reach_tolerance, config.surprise_threshold
         self.deadline_slack, self.support_threshold = config.deadline_slack, config.support_threshold
         self.samples, self.risk = config.samples, RiskMeasure(config.risk, config.risk_weight)
@@ -106,7 +111,7 @@ class HierarchicalActor(Actor):
             latent = latent if given is None else given
             plans[level + 1] = plan
             current[level] = self._commit(level, subgoals[level], latent, reasons[level] > 0)
-        plan, action = self._act(world, states[0], current[0], task, mode)
+        plan, action = self._act(world, states[0], current[0], task, mode, request.tried)
         plans[0] = plan
         for made in plans:
             evaluations = evaluations + (made.evaluations if made is not None else 0)
@@ -188,20 +193,30 @@ class HierarchicalActor(Actor):
         return scatter(plan, think, mode.shape[0]), latent.index_copy(0, think, chosen)
 
     def _act(
-        self, world: World, state: Tensor, subgoal: Subgoal, task: Task, mode: Tensor
+        self, world: World, state: Tensor, subgoal: Subgoal, task: Task, mode: Tensor, tried: Int[Tensor, "B A"]
     ) -> tuple[Plan | None, Int[Tensor, " B"]]:
+        """The environment action; choices lose by how often they were tried here."""
+        habit = self.habituation * tried
         think = (mode == 2).nonzero().squeeze(1)
         action = torch.zeros_like(mode)
         if think.numel() < mode.shape[0]:
             logits, _ = self.policies[0](state, subgoal.latent, subgoal.active, task.tokens)
-            action = logits.argmax(-1)
+            action = (logits - habit * logits.std(-1, keepdim=True)).argmax(-1)
         if think.numel() == 0:
             return None, action
-        plan = self.search(world, 0, state[think], subgoal[think], task[think])
+        plan = self.search(world, 0, state[think], subgoal[think], task[think], habit[think] * self.energy_unit[0])
         return scatter(plan, think, mode.shape[0]), action.index_copy(0, think, plan.actions[:, 0])
 
     # -------------------------------------------------------------------------------------------- searching
-    def problem(self, world: World, level: int, state: Tensor, subgoal: Subgoal, task: Task) -> LatentProblem:
+    def problem(
+        self,
+        world: World,
+        level: int,
+        state: Tensor,
+        subgoal: Subgoal,
+        task: Task,
+        first_step: Float[Tensor, "B A"] | None = None,
+    ) -> LatentProblem:
         """The planning problem of `level`, from `state` [B, D] toward `subgoal` beside the level's own energies."""
         is_top = level == len(self.levels) - 1
         return LatentProblem(
@@ -218,6 +233,7 @@ class HierarchicalActor(Actor):
             self.support_threshold,
             task.goal if is_top else torch.zeros_like(state),
             task.has_goal if is_top else torch.zeros_like(task.has_goal),
+            first_step,
         )
 
     def _term(self, world: World, level: int, subgoal: Subgoal, task: Task) -> SubgoalTerm:
@@ -231,9 +247,17 @@ class HierarchicalActor(Actor):
         return SubgoalTerm(subgoal.latent, weight, self.displacement_lifted[level], upper, task.tokens)
 
     @torch.no_grad()
-    def search(self, world: World, level: int, state: Tensor, subgoal: Subgoal, task: Task) -> Plan:
+    def search(
+        self,
+        world: World,
+        level: int,
+        state: Tensor,
+        subgoal: Subgoal,
+        task: Task,
+        first_step: Float[Tensor, "B A"] | None = None,
+    ) -> Plan:
         """Mode-2 search of one level over all rows (L22 section 3.1.2)."""
-        problem = self.problem(world, level, state, subgoal, task)
+        problem = self.problem(world, level, state, subgoal, task, first_step)
         warm_start = self._unrolled(world, level, problem, subgoal, task) if self.warm_start else None
         planner = self.planners[level]
         assert isinstance(planner, Planner)
