@@ -4,7 +4,11 @@ import math
 
 import pytest
 import torch
+from tiny_agent import DUMMY, tiny_config
 
+from hjepa.build import build_agent
+from hjepa.config import ConfigError
+from hjepa.envs.make import env_spec
 from hjepa.modules.action_encoder.bank import MacroBank
 from hjepa.modules.action_encoder.codes import MacroCodes
 from hjepa.modules.action_encoder.discrete import DiscreteActions
@@ -52,8 +56,13 @@ def test_discrete_actions_are_the_environment_s():
     assert torch.allclose(encoder.support(torch.randn(3, 6)), torch.full((3, 4), -math.log(4)))
     nothing, _ = encoder.infer(torch.randn(1, 2, 5), torch.zeros(1, 1, 4))
     assert (nothing == 0).all()
-    with pytest.raises(ValueError, match="use codes or bank"):
-        DiscreteActions(DiscreteActions.Config(), spec(2))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_discrete_actions_are_refused_above_level_0_when_the_agent_is_built(stride):
+    config = tiny_config(2, "world_model.action_encoder.kind=discrete", f"levels.1.stride={stride}")
+    with pytest.raises(ConfigError, match=r"^action_encoder\.discrete: .*level 1.*codes or bank$"):
+        build_agent(config, env_spec(DUMMY))
 
 
 def test_codes_embed_the_chosen_code_and_draw_only_in_training():

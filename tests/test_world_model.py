@@ -1,95 +1,30 @@
-"""A level's JEPA: rollouts, gradients, masks, readouts, latent variables."""
+"""A level's JEPA: rollouts, gradients, masks, readouts."""
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, one_hot
+from world_model_parts import SPECS, Spy, build, level_batch, level_spec, random_states
 
 from hjepa.data.spans import spans
-from hjepa.interfaces import Objective
 from hjepa.modules.action_encoder.bank import MacroBank
 from hjepa.modules.action_encoder.codes import MacroCodes
-from hjepa.modules.action_encoder.discrete import DiscreteActions
 from hjepa.modules.encoder.identity import IdentityEncoder
-from hjepa.modules.encoder.mlp import MLPEncoder
-from hjepa.modules.latent.discrete import DiscreteLatent
 from hjepa.modules.latent.gaussian import GaussianLatent
-from hjepa.modules.latent.none import NoLatent
-from hjepa.modules.latent.sparse import SparseLatent
 from hjepa.modules.objective.ema import EMAObjective
 from hjepa.modules.objective.infonce import InfoNCEObjective
 from hjepa.modules.objective.sigreg import SIGRegObjective
 from hjepa.modules.objective.vicreg import VICRegObjective
 from hjepa.modules.predictor.gru import GRUPredictor
 from hjepa.modules.predictor.residual import ResidualPredictor
-from hjepa.modules.world_model.jepa import JEPA
 from hjepa.types import LevelBatch, LevelSpec
 
 OBJECTIVES = [EMAObjective, VICRegObjective, SIGRegObjective, InfoNCEObjective]
-LATENTS = [NoLatent, DiscreteLatent, GaussianLatent, SparseLatent]
-
-
-class Spy(Objective):
-    """Keeps what it is given."""
-
-    target_network = True
-
-    def forward(self, states, predictions, targets, mask):
-        self.predictions, self.targets, self.mask = predictions, targets, mask
-        return (predictions - targets).square().mean(), {}
-
-
-def level_spec(index: int = 0, stride: int = 1, span: int = 1, dim: int = 8, tokens: int = 0) -> LevelSpec:
-    return LevelSpec(
-        index=index, dim=dim, action_dim=5, lower_dim=dim, lower_action_dim=4 if index == 0 else 5,
-        stride=stride, span=span, horizon=2, num_env_actions=4, num_actions=0,
-        upper_dim=dim, num_drives=2, token_dim=tokens,
-        discount=0.9,
-    )  # fmt: skip
-
-
-def build(spec: LevelSpec, predictor=None, objective=None, latent=None, actions=None, **settings) -> JEPA:
-    """A world model of small parts; parts are built from their default configs unless given."""
-    lowest = spec.index == 0
-    kinds = {
-        "encoder": IdentityEncoder if lowest else MLPEncoder,
-        "action_encoder": actions or (DiscreteActions if lowest else MacroCodes),
-        "predictor": predictor or ResidualPredictor,
-        "objective": objective or EMAObjective,
-        "latent": latent or NoLatent,
-    }
-    parts = {
-        name: part if isinstance(part, torch.nn.Module) else part(part.Config(), spec) for name, part in kinds.items()
-    }
-    return JEPA(JEPA.Config(**settings), spec, **parts)
-
-
-def level_batch(spec: LevelSpec, rows: int = 6, time: int = 20, ends: float = 0.06) -> LevelBatch:
-    """Random windows that cross episodes, some terminated and some cut off by the time limit."""
-    over = torch.rand(rows, time) < ends
-    terminated = over & (torch.rand(rows, time) < 0.7)
-    is_first = torch.zeros_like(over)
-    is_first[:, 1:] = over[:, :-1]
-    energies = torch.randn(rows, time, 2)
-    steps = spans(is_first, terminated, over & ~terminated, energies, spec.span, spec.discount)
-    lower = layer_norm(torch.randn(rows, time, spec.lower_dim), (spec.lower_dim,))
-    actions = torch.randn(rows, time, spec.lower_action_dim)
-    if spec.index == 0:
-        actions = one_hot(torch.randint(4, (rows, time)), 4).float()
-    tokens = torch.randn(rows, time, 3, spec.token_dim) if spec.token_dim else torch.zeros(rows, time, 0, 0)
-    return LevelBatch(lower, lower.clone(), actions, steps, tokens)
-
-
-def random_states(spec: LevelSpec, rows: int = 6, time: int = 20) -> Tensor:
-    return layer_norm(torch.randn(rows, time, spec.dim), (spec.dim,))
 
 
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
-
-
-SPECS = [level_spec(), level_spec(1, 3, 3), level_spec(2, 2, 6)]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=["level0", "level1", "level2"])
@@ -211,22 +146,6 @@ def test_r3_gradient_reaches_macro_actions(actions):
     assert network[0].weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("latent", LATENTS)
-def test_r16_r20_four_criteria_are_named_with_every_latent_variable(latent):
-    spec = level_spec()
-    model = build(spec, latent=latent)
-    _, info = model.loss(level_batch(spec), random_states(spec), random_states(spec))
-    assert {"informative_source", "informative_target", "predictable", "latent_information"} <= info.keys()
-    assert (info["latent_information"] > 0) == (latent is not NoLatent)
-    assert {
-        "rollout_error_1",
-        "rollout_error_4",
-        "inverse_dynamics",
-        "energy_readout",
-        "continue",
-    } <= info.keys()
-
-
 def test_r19_monitors_tell_collapse_and_slow_features_apart():
     model = build(level_spec())
     healthy = model.monitors(torch.randn(64, 20, 8))
@@ -236,87 +155,6 @@ def test_r19_monitors_tell_collapse_and_slow_features_apart():
     flat = model.monitors(torch.randn(64, 20, 1).expand(-1, -1, 8))
     assert flat["effective_rank"] < 1.1
     assert model.monitors(torch.ones(64, 20, 8))["std"] < 1e-6
-
-
-def test_r20_a_discrete_latent_has_at_most_one_well_a_code():
-    model = build(level_spec(), latent=DiscreteLatent).eval()
-    state, action = torch.randn(1, 8).expand(50, -1), torch.randn(1, 5).expand(50, -1)
-    z = model.latent.sample(state, 40).flatten(0, 1)
-    lead = z.shape[0]
-    after = model.predict(state[:1].expand(lead, -1), action[:1].expand(lead, -1), z, torch.zeros(lead, 0, 0)).state
-    assert len(after.detach().round(decimals=4).unique(dim=0)) <= 8
-
-
-def test_r21_free_energy_is_the_least_energy_over_every_code():
-    model = build(level_spec(tokens=2), latent=DiscreteLatent).eval()
-    state, action, target, tokens = (
-        torch.randn(7, 8),
-        torch.randn(7, 5),
-        torch.randn(7, 8),
-        torch.randn(7, 3, 2),
-    )
-    energies = []
-    for code in torch.eye(8):
-        after = model.predict(state, action, code.expand(7, -1), tokens).state
-        energies.append((after - target).square().mean(-1))
-    free = model.free_energy(state, action, tokens, target)
-    assert torch.allclose(free, torch.stack(energies).amin(0), atol=1e-6)
-    z, _ = model.latent.infer(state, action, target)
-    assert ((model.predict(state, action, z, tokens).state - target).square().mean(-1) >= free - 1e-6).all()
-
-
-def two_outcomes(rows: int) -> tuple[LevelBatch, Tensor]:
-    """Two records: where the action leads, and one of two outcomes of a coin that nothing foretells."""
-    spec = level_spec()
-    batch = level_batch(spec, rows, 2, ends=0.0)
-    centres = torch.randn(4, 2, 8, generator=torch.Generator().manual_seed(5))
-    coin = torch.randint(2, (rows,))
-    after = centres[batch.lower_actions[:, 0].argmax(-1), coin]
-    return batch, layer_norm(torch.stack((batch.lower_states[:, 0], after), 1), (8,))
-
-
-def train_on_two_outcomes(latent: torch.nn.Module, information: float, steps: int = 150) -> JEPA:
-    model = build(level_spec(), latent=latent, rollout=1, information=information, inverse_dynamics=0.0)
-    optimiser = torch.optim.Adam(model.parameters(), 8e-3)
-    for _ in range(steps):
-        batch, states = two_outcomes(128)
-        optimiser.zero_grad()
-        model.loss(batch, states, states)[0].backward()
-        optimiser.step()
-    return model.eval()
-
-
-def test_r22_amortised_z_finds_the_outcome_and_tells_no_more():
-    latent = DiscreteLatent(DiscreteLatent.Config(codes=4), level_spec())
-    model = train_on_two_outcomes(latent, information=0.05)
-    batch, states = two_outcomes(256)
-    action = model.infer_actions(batch)[0][:, 0]
-    z, information = model.latent.infer(states[:, 0], action, states[:, 1])
-    error = (model.predict(states[:, 0], action, z, batch.tokens[:, 0]).state - states[:, 1]).square().mean(-1)
-    free = model.free_energy(states[:, 0], action, batch.tokens[:, 0], states[:, 1])
-    assert error.mean() < 0.1
-    assert error.mean() - free.mean() < 0.05
-    assert 0.5 < information.mean() < 1.0  # a coin is worth log 2 = 0.69 nats
-
-
-def test_r23_a_wide_z_without_information_penalty_collapses():
-    """Prediction copies the target out of z and no longer looks at the action: swapping it changes little."""
-
-    def use(information: float) -> tuple[Tensor, Tensor]:
-        torch.manual_seed(3)
-        latent = GaussianLatent(GaussianLatent.Config(dim=8), level_spec())
-        model = train_on_two_outcomes(latent, information)
-        batch, states = two_outcomes(512)
-        action, tokens = model.infer_actions(batch)[0][:, 0], batch.tokens[:, 0]
-        z, _ = model.latent.infer(states[:, 0], action, states[:, 1])
-        given = model.predict(states[:, 0], action, z, tokens).state
-        swapped = model.predict(states[:, 0], action.roll(1, 0), z, tokens).state
-        return (given - states[:, 1]).square().mean(), (swapped - states[:, 1]).square().mean()
-
-    error, swapped = use(information=0.0)
-    assert error < 0.02 and swapped < 0.3
-    error, swapped = use(information=0.05)
-    assert error < 0.1 and swapped > 0.9
 
 
 def test_infer_actions_clips_segments_to_their_ends():

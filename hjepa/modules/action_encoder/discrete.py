@@ -19,12 +19,10 @@ class DiscreteActions(ActionEncoder):
         kind: Literal["discrete"] = "discrete"
 
     def __init__(self, config: Config, spec: LevelSpec) -> None:
-        """Raises ValueError above level 0, where a step spans several actions."""
+        """Raises ValueError above level 0, whose choices are not the environment's actions, whatever the stride."""
         super().__init__()
-        if spec.stride != 1:
-            raise ValueError(
-                f"levels.{spec.index}: a step of stride {spec.stride} has no single action; use codes or bank"
-            )
+        if spec.index > 0:
+            raise ValueError(f"is for level 0 only, which always has it (got level {spec.index}); use codes or bank")
         self.num_actions = spec.num_env_actions
         self.embedding = nn.Embedding(spec.num_env_actions, spec.action_dim)
 
