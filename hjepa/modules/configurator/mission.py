@@ -59,7 +59,9 @@ class Mission(Configurator):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, mission: Int[Tensor, "B Q"], top_state: Float[Tensor, "B D"]) -> Task:
-        tokens = self._tokens(mission)
+        # A batch holds the same few missions again and again: each is read once.
+        distinct, place = mission.unique(dim=0, return_inverse=True)
+        tokens = self._tokens(distinct).index_select(0, place)
         factor = 2 * self.modulation(tokens.mean(1)).sigmoid()
         return Task(
             tokens=tokens,
