@@ -96,9 +96,21 @@ class EvalConfig(ConfigModel):
 
 
 class LogConfig(ConfigModel):
-    """What TensorBoard and metrics.csv get, and how often."""
+    """What TensorBoard and metrics.csv get, how often. 0: never; what goes by frames is written at the end too."""
 
-    every: int = Field(default=50, ge=1)
+    every: int = Field(default=50, ge=0)
     """Updates between two rows of scalars."""
     strips_every: int = Field(default=10_000, ge=0)
-    """Frames between pictures of an episode with its subgoals; 0: none."""
+    """Frames between animated strips of a held-out episode; with them the probe learns that decodes subgoals."""
+    prediction_every: int = Field(default=5_000, ge=0)
+    """Frames between measurements of predictions, reality gap, macro-actions and memory reads on sample episodes."""
+    critic_every: int = Field(default=5_000, ge=0)
+    """Frames between measurements of the critics' calibration, and maps of their energy-to-go over a layout."""
+    probes_every: int = Field(default=5_000, ge=0)
+    """Frames between probe matrices: which true facts can be read off each level's states."""
+    projector_every: int = Field(default=50_000, ge=0)
+    """Frames between states written for the projector."""
+    sample_rows: int = Field(default=16, ge=2, le=1024)
+    """Held-out layouts that are played side by side for these measurements."""
+    sample_steps: int = Field(default=64, ge=2, le=100_000)
+    """Records played on each."""

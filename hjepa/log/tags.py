@@ -1,38 +1,12 @@
-"""Every TensorBoard tag, with its unit and how it looks in a healthy and in a sick run.
+"""TensorBoard tags, each with its unit and how it looks in a healthy and in a sick run.
 
-`python -m hjepa.log.tags` prints docs/tensorboard.md. A tag with a `{hole}` is called with what fills it:
-`CRITERION(0, "variance")` is "level_0/criterion/variance". Scalars carry their description into
-TensorBoard's cards.
+A tag with a `{hole}` is called with what fills it: `CRITERION(0, "variance")` is "level_0/criterion/variance". Scalars
+carry their description into TensorBoard's cards. Here is what training itself writes; `sample_tags.py` has what is read
+off sample episodes, and `page.py` makes docs/tensorboard.md of both.
 """
 
-import re
-from dataclasses import dataclass
-
-_HOLE = re.compile(r"\{(\w+)\}")
-
-
-@dataclass(frozen=True)
-class Tag:
-    """A tag, or a family of tags with holes in its pattern."""
-
-    pattern: str
-    meaning: str
-    unit: str
-    healthy: str
-    sick: str
-
-    def __call__(self, *parts: int | str) -> str:
-        """Fill the holes from left to right. Raises ValueError where parts and holes differ in number."""
-        holes = _HOLE.findall(self.pattern)
-        if len(parts) != len(holes):
-            raise ValueError(f"{self.pattern} takes {len(holes)} parts, got {len(parts)}")
-        return self.pattern.format(**{hole: str(part) for hole, part in zip(holes, parts, strict=True)})
-
-    def matches(self, tag: str) -> bool:
-        """Whether this is the family of a filled tag. A hole takes no slash."""
-        pieces = [re.escape(piece) for piece in re.split(r"\{\w+\}", self.pattern)]
-        return re.fullmatch(r"[^/]+".join(pieces), tag) is not None
-
+from hjepa.log import sample_tags
+from hjepa.log.tag import Tag
 
 # ---- world models
 PREDICTION_ENERGY = Tag(
@@ -85,17 +59,18 @@ MACRO_PERPLEXITY = Tag(
     "several, below the number of codes",
     "1: all behaviour is one macro-action, the level has nothing to choose from",
 )
-MACRO_SUPPORT = Tag(
-    "macro_{level}/support",
-    "Log-probability under the data of the macro-actions that the planner chooses, given the state.",
+MACRO_DATA_SUPPORT = Tag(
+    "macro_{level}/data_support",
+    "Log-probability of the macro-actions in the data, given the state: what the prior over macro-actions learns.",
     "nats",
-    "near that of the data's own macro-actions",
-    "far below: plans leave what the world model was trained on",
+    "rises above minus the log of the number of codes",
+    "stays there: behaviour does not depend on the state, or the prior learns nothing",
 )
 # ---- cost and critic
 ENERGY = Tag(
     "energy/{drive}",
-    "Mean energy of one drive on arriving at a step, unweighted. Lower is better; a reward of +1 is an energy of -1.",
+    "Mean energy of one drive on arriving at a step while collecting, unweighted. Lower is better; a reward of +1 is "
+    "an energy of -1.",
     "energy a step",
     "`task` falls as successes come; exploration drives fade slowly",
     "an exploration drive that never fades pays more than the task",
@@ -114,16 +89,30 @@ CRITIC_VALUE = Tag(
     "follows the discounted energies that come",
     "grows without bound: bootstrapping diverges; rises while `energy/total` falls: wrong sign or stale target",
 )
-CRITIC_CALIBRATION = Tag(
-    "critic_{level}/calibration",
-    "Mean difference of the critic's energy-to-go and the discounted energy that then came, over finished episodes.",
-    "energy",
-    "near 0",
-    "negative: optimistic, promises less cost than comes; positive: pessimistic",
+CRITIC_CORRELATION = Tag(
+    "critic_{level}/correlation",
+    "Correlation of the critic's energy-to-go with its own targets over the training batch.",
+    "correlation",
+    "rises to near 1",
+    "stays low: targets are noise, or the critic is too slow for them",
+)
+CRITIC_TERM = Tag(
+    "critic_{level}/{term}",
+    "Another term of the critic's loss: its error, its mean target and scale, its agreement on imagined states.",
+    "loss",
+    "settles",
+    "grows without bound: bootstrapping diverges",
+)
+GUARDRAIL_HITS = Tag(
+    "guardrail/hits_{drive}",
+    "Share of steps at which a guardrail spoke (its energy was above 0).",
+    "share",
+    "falls to 0",
+    "stays: the agent pays the guardrail rather than keep away; raise its floor",
 )
 CONFIGURATOR_WEIGHT = Tag(
     "configurator/weight_{drive}",
-    "Weight the configurator gives a drive, mean over the batch.",
+    "Weight the configurator gives a drive, mean over the decisions while collecting.",
     "ratio",
     "steady for `fixed`; differs between missions for `mission`",
     "all at their floors: the configurator has switched the cost off",
@@ -145,15 +134,15 @@ TRAIN_LENGTH = Tag(
     "stays at the time limit",
 )
 HELD_OUT_SUCCESS = Tag(
-    "held_out/success",
-    "Share of successes on layouts never trained on, without exploration.",
+    "held_out/success_mode_{mode}",
+    "Share of successes on layouts never trained on, without exploration, by policy (mode 1) or planning (mode 2).",
     "share",
     "follows `train/success`",
     "far below it: layouts are memorised",
 )
-HELD_OUT_RETURN = Tag("held_out/return", "Mean return on held-out layouts.", "reward", "rises", "flat")
+HELD_OUT_RETURN = Tag("held_out/return_mode_{mode}", "Mean return on held-out layouts.", "reward", "rises", "flat")
 HELD_OUT_LENGTH = Tag(
-    "held_out/length",
+    "held_out/length_mode_{mode}",
     "Mean episode length on held-out layouts.",
     "environment steps",
     "falls",
@@ -224,6 +213,35 @@ MEMORY_OCCUPANCY = Tag(
     "below 1",
     "at 1 most of the time: episodes outrun the memory, raise its capacity",
 )
+EVALUATIONS = Tag(
+    "actor/evaluations",
+    "Predictor evaluations a decision, over all levels.",
+    "evaluations",
+    "steady; falls with `mode/share_2`",
+    "more than the time a step may take",
+)
+SURPRISE = Tag(
+    "actor/surprise",
+    "Level-0 prediction error of the last step relative to its running mean.",
+    "ratio",
+    "near 1",
+    "above `actor.surprise_threshold` on the whole: subgoals are thrown away at every step",
+)
+ACTOR_TERM = Tag(
+    "actor/{term}_{level}",
+    "A term of the distillation of plans into a level's policy: divergence and agreement with the plan, the policy's "
+    "entropy, the error of the state it hands down.",
+    "nats, share, latent units",
+    "divergence falls, agreement rises",
+    "agreement stays at one over the number of choices: mode 1 is chance",
+)
+LOSS = Tag(
+    "loss/{name}",
+    "The whole loss of an update (`total`), and the norm of its gradient before clipping (`gradient_norm`).",
+    "loss",
+    "moves early and settles",
+    "gradient norm above `train.gradient_clip` all the time: lower the learning rate",
+)
 PROBE_CELL_ACCURACY = Tag(
     "probe_{level}/cell_accuracy",
     "Share of the view's 49 cells whose object a probe decodes rightly from the level's detached state.",
@@ -249,46 +267,22 @@ FRAMES_PER_SECOND = Tag(
 )
 TIME_SHARE = Tag(
     "time_share/{part}",
-    "Share of the wall time spent in collect, draw (a batch from the store), loss, backward (and step) and log.",
+    "Share of the wall time spent in experience (collecting, and drawing a batch from the store), loss, backward (and "
+    "step) and log.",
     "share",
-    "loss and backward together above a half",
-    "draw or log above a tenth",
+    "log below a twentieth over a whole run",
+    "log above a tenth over a whole run: raise the intervals under `log:`",
 )
 
-ALL: tuple[Tag, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Tag))
-"""In the order of this file, which is the order of the documentation."""
+TRAINING: tuple[Tag, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Tag))
+"""What training itself writes, in the order of this file, which is the order of the documentation."""
+ALL = TRAINING + sample_tags.ALL
 
 SUBGOAL_REASONS = ("deadline", "reached", "surprise")
-TIME_PARTS = ("collect", "draw", "loss", "backward", "log")
+TIME_PARTS = ("experience", "loss", "backward", "log")
 
 
 def find(tag: str) -> Tag | None:
     """The tag or family that a filled tag belongs to; one without holes comes first. None if unknown."""
     found = [known for known in ALL if known.matches(tag)]
     return min(found, key=lambda known: known.pattern.count("{"), default=None)
-
-
-def render_markdown() -> str:
-    """docs/tensorboard.md."""
-    lines = [
-        "# What TensorBoard shows",
-        "",
-        "<!-- Generated: python -m hjepa.log.tags > docs/tensorboard.md -->",
-        "",
-        "`tensorboard --logdir runs` shows every run under `runs`. The x-axis is environment frames.",
-        "Levels count from 0, the one that acts; every energy is a cost, so lower is better. All scalars are",
-        "also in the run's `metrics.csv` (`frames,tag,value`). The tab *Custom scalars* has the same curves,",
-        "arranged to be read from top to bottom; *Images* has the animated episode strips.",
-        "",
-        "| tag | what it is | unit | healthy | sick |",
-        "|---|---|---|---|---|",
-    ]
-    rows = [
-        f"| `{tag.pattern}` | {tag.meaning} | {tag.unit} | {tag.healthy} | {tag.sick} |".replace("  ", " ")
-        for tag in ALL
-    ]
-    return "\n".join([*lines, *rows, ""])
-
-
-if __name__ == "__main__":
-    print(render_markdown(), end="")

@@ -16,8 +16,8 @@ Struct = TypeVar("Struct", bound=TensorStruct)
 
 @dataclass(frozen=True)
 class Trace:
-    """One episode, on the cpu, with time in place of the batch: T = length + 1 records, the last one
-    terminal."""
+    """One episode, on the cpu, with time in place of the batch: T = length + 1 records, the last one terminal unless
+    the episode was cut."""
 
     env_id: str
     seed: int
@@ -68,6 +68,13 @@ class Recorder:
             if begin is not None and seed is not None and len(self.traces) < self._limit:
                 self.traces.append(self._trace(row, begin, seed))
         self._forget()
+
+    def cut(self, row: int, seed: int) -> None:
+        """Take a row's present episode as it is, where there are not enough episodes yet."""
+        begin = self._begin.get(row)
+        if begin is not None and len(self.traces) < self._limit:
+            self.traces.append(self._trace(row, begin, seed))
+            self._forget()
 
     def _trace(self, row: int, begin: int, seed: int) -> Trace:
         steps = self._steps[begin:]

@@ -12,6 +12,7 @@ from tensorboard.compat.proto.summary_pb2 import (
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from hjepa.log.embedding import HEADER, Embedding
 from hjepa.log.gif import encode_gif
 from hjepa.log.layout import layout
 from hjepa.log.metrics import MetricsFile
@@ -61,6 +62,11 @@ class BoardWriter:
 
     def text(self, tag: str, markdown: str, frames: int) -> None:
         self._writer.add_text(tag, markdown, frames)
+
+    def embedding(self, tag: str, embedding: Embedding, frames: int) -> None:
+        """Write states to the *Projector* tab, as files in a folder named by the frames."""
+        labels = [list(row) for row in embedding.labels]
+        self._writer.add_embedding(embedding.states, labels, None, frames, tag, list(HEADER))
 
     def custom_scalars(self, num_levels: int, drives: Sequence[str]) -> None:
         """Arrange the *Custom scalars* tab; once a writer."""

@@ -10,7 +10,9 @@ from torch import Tensor
 from hjepa.agent import Agent, AgentState, Mode
 from hjepa.data.store import EpisodeStore
 from hjepa.envs.vector import Record, VectorEnv
+from hjepa.log.decisions import DecisionTracker
 from hjepa.log.subgoals import SubgoalTracker
+from hjepa.log.tags import MEMORY_OCCUPANCY
 from hjepa.train.seeding import seed_everything_at
 from hjepa.types import Decision, TensorStruct
 
@@ -77,7 +79,7 @@ class Collector:
         self.episode_length = torch.zeros(env.num_envs, dtype=torch.int64)
         self.statistics = EpisodeStatistics([], [])
         self.subgoals = SubgoalTracker(agent.spec)
-        self.decision: Decision | None = None
+        self.decisions = DecisionTracker(agent.spec)
         self.observers: list[Callable[[Decision, Record], None]] = []
         """Called after every decision; they must change nothing."""
 
@@ -96,9 +98,9 @@ class Collector:
         decision, self.state = self.agent.act(record, self.state, mode, epsilon)
         self.store.append(self.record, decision.energies.cpu(), before.cpu())
         self.subgoals.update(decision, record)
+        self.decisions.update(decision)
         for observer in self.observers:
             observer(decision, record)
-        self.decision = decision
         self.record = self.env.step(decision.action.cpu())
         self.frames += self.record.frames
         self.steps += 1
@@ -112,18 +114,9 @@ class Collector:
         self.statistics.lengths += self.episode_length[ended].tolist()
 
     def report(self) -> dict[str, float]:
-        """Scalars by tag: episodes that ended since the last reading, subgoals, the last decision's energies."""
-        scalars = self.statistics.read() | self.subgoals.summary()
-        decision = self.decision
-        if decision is None:
-            return scalars
-        for number, name in enumerate(self.agent.spec.drives):
-            scalars[f"energy/{name}"] = float(decision.energies[:, number].mean())
-            scalars[f"configurator/weight_{name}"] = float(decision.intrinsic_weights[:, number].mean())
-        scalars["energy/total"] = float((decision.energies * decision.intrinsic_weights).sum(-1).mean())
-        scalars["mode/share_2"] = float((decision.mode == 2).float().mean())
-        scalars["memory/occupancy"] = float((self.state.memory.time >= 0).float().mean())
-        return scalars
+        """Scalars by tag: episodes, subgoals and decisions since the last reading, and how full the memory is."""
+        scalars = self.statistics.read() | self.subgoals.summary() | self.decisions.summary()
+        return scalars | {MEMORY_OCCUPANCY(): float((self.state.memory.time >= 0).float().mean())}
 
     # ---------------------------------------------------------------------------------------------- saving
     def tensors(self) -> dict[str, Tensor]:
@@ -132,6 +125,7 @@ class Collector:
             **flatten(self.state, "state"),
             "episode_return": self.episode_return,
             "episode_length": self.episode_length,
+            **self.decisions.tensors(),
         }
 
     def restore(self, tensors: dict[str, Tensor], frames: int, steps: int) -> None:
@@ -141,6 +135,7 @@ class Collector:
         self.record = self.env.last
         self.episode_return, self.episode_length = tensors["episode_return"], tensors["episode_length"]
         self.frames, self.steps = frames, steps
+        self.decisions.restore(tensors)
 
 
 def flatten(struct: TensorStruct, prefix: str) -> dict[str, Tensor]:

@@ -1,5 +1,4 @@
-"""The Lightning callback that shows what a run does: TensorBoard, metrics.csv, live line, held-out episodes,
-pictures."""
+"""The Lightning callback that shows what a run does: TensorBoard, metrics.csv, live line, held-out episodes."""
 
 from pathlib import Path
 from time import perf_counter
@@ -9,13 +8,13 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from hjepa.agent import Agent
-from hjepa.config import RunConfig
+from hjepa.config import RunConfig, dump
 from hjepa.envs.seeds import held_out_seed
 from hjepa.eval.rollout import run_episodes
+from hjepa.log import tags
 from hjepa.log.probe import Probe, load_probe
-from hjepa.log.strips import episode_strip
-from hjepa.log.trace import Recorder
 from hjepa.log.writer import BoardWriter
+from hjepa.train.diagnosis import KINDS, Diagnosis
 from hjepa.train.learning import encode
 from hjepa.train.module import AgentModule
 from hjepa.train.progress import Progress
@@ -23,21 +22,21 @@ from hjepa.train.state import RunState
 from hjepa.types import Info
 
 PROBE_UPDATES = 64
-STRIP_RECORDS = 60
-"""Records of an episode that are drawn at most."""
 
 
 class ReportCallback(Callback):
-    """Writes scalars every `log.every` updates, evaluates and draws at their own rates; changes nothing in the run."""
+    """Writes scalars every `log.every` updates, and everything else at its own rate; changes nothing in the run."""
 
     def __init__(self, config: RunConfig, run: RunState, run_dir: Path, updates: int, start: int) -> None:
         self.config, self.run, self.run_dir, self.updates = config, run, run_dir, updates
         self.writer = BoardWriter(run_dir, purge_step=run.collector.frames if start > 0 else None)
         if start == 0:
             self.writer.custom_scalars(len(config.levels), run.agent.spec.drives)
+            self.writer.text("run/config", f"```yaml\n{dump(config)}\n```", run.collector.frames)
         self.progress = Progress(config.train.frames, run.collector.frames)
         self.clock = PhaseClock(run.collector.frames)
         self.probe = self._make_probe() if config.log.strips_every > 0 else None
+        self.diagnosis = Diagnosis(config, run.agent, self.writer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Tensor, batch_idx: int
@@ -45,12 +44,14 @@ class ReportCallback(Callback):
         update, frames = int(batch) + 1, self.run.collector.frames
         assert isinstance(pl_module, AgentModule)
         began = perf_counter()
-        if update % self.config.log.every == 0:
+        if self.config.log.every > 0 and update % self.config.log.every == 0:
             self._scalars(pl_module, frames)
         if self._due(update, self.config.eval.every):
             self._held_out(frames)
-        if self._due(update, self.config.log.strips_every):
-            self._pictures(frames)
+        kinds = {kind for kind, every in KINDS.items() if self._due(update, every(self.config.log))}
+        if "strips" in kinds:
+            self._teach(frames)
+        self.diagnosis.write(kinds, self.probe, frames)
         pl_module.seconds["log"] += perf_counter() - began
         self.progress.update(frames)
 
@@ -102,39 +103,37 @@ class ReportCallback(Callback):
                 {f"held_out/{name}_mode_{mode}": float(value) for name, value in outcome.items()}, frames
             )
 
-    def _pictures(self, frames: int) -> None:
-        """Teach the probe, and draw one held-out episode with its subgoals."""
+    def _teach(self, frames: int) -> None:
+        """Teach the probe what came since the last strip."""
         assert self.probe is not None
         self.writer.scalars(self.probe.fit(PROBE_UPDATES), frames)
         self.probe.save(self.run_dir)
-        recorder = Recorder(self.config.env.id, limit=1)
-        seed = held_out_seed(self.config.eval.seed, 0)
-        run_episodes(self.run.agent, self.config.env.id, [seed], 2, recorder=recorder)
-        for trace in recorder.traces:
-            shown = range(min(trace.length + 1, STRIP_RECORDS))
-            self.writer.gif("episode/held_out", episode_strip(trace, self.probe, records=list(shown)), frames)
 
 
 def from_terms(terms: dict[str, float]) -> dict[str, float]:
     """Loss terms by the tags they are shown under (docs/tensorboard.md)."""
-    return {tag: value for name, value in terms.items() for tag in tags_of(name)}
+    scalars = {tag: value for name, value in terms.items() for tag in tags_of(name)}
+    for name, value in terms.items():
+        part, _, term = name.partition("/")
+        if term == "code_prior":
+            # The loss is a surprise; it is shown as a log-probability, like the planner's choices.
+            scalars[tags.MACRO_DATA_SUPPORT(part.removeprefix("level_"))] = -value
+    return scalars
 
 
 def tags_of(name: str) -> list[str]:
     """Tags of a loss term `part/term`; the error of one step is also the level's prediction energy."""
     part, _, term = name.partition("/")
     kind, _, level = part.rpartition("_")
-    if kind == "critic":
-        return [f"{part}/calibration"] if term == "correlation" else [name]
     if kind != "level":
         return [name]
     if term.startswith("rollout_error"):
         depth = term.removeprefix("rollout_error").removeprefix("_")
-        energy = [f"{part}/prediction_energy"] if depth == "1" else []
-        return [f"{part}/rollout_error/depth_{depth}", *energy] if depth else []
-    if term.startswith("code_"):
-        return [f"macro_{level}/{'perplexity' if term == 'code_perplexity' else 'support'}"]
-    return [f"{part}/criterion/{term}"]
+        energy = [tags.PREDICTION_ENERGY(level)] if depth == "1" else []
+        return [tags.ROLLOUT_ERROR(level, depth), *energy] if depth else []
+    if term == "code_prior":
+        return []
+    return [tags.MACRO_PERPLEXITY(level) if term == "code_perplexity" else tags.CRITERION(level, term)]
 
 
 @torch.no_grad()
