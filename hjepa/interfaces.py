@@ -75,6 +75,13 @@ __all__ = [
 class Configurator(Module):
     """Sets every other module for the task (L22 section 3 and 6)."""
 
+    progress: Tensor
+    """Share of the training that is done, kept by the trainer: what is worth exploring for fades with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("progress", torch.zeros(()))
+
     @abstractmethod
     def forward(self, mission: Int[Tensor, "B Q"], top_state: Float[Tensor, "B D"]) -> Task:
         """Configure for a mission. Intrinsic weights are never below a guardrail's floor."""

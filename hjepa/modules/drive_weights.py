@@ -13,10 +13,19 @@ GUARDRAIL_FLOOR = 1.0
 """Lowest weight of a guardrail where the config names none."""
 
 
-def drive_weights(given: Mapping[str, float], spec: AgentSpec) -> Float[Tensor, " U"]:
-    """The weight of each drive; 1 where none is given. ValueError, naming the drives, for an unknown name."""
+def drive_weights(
+    given: Mapping[str, float], spec: AgentSpec, default: Float[Tensor, " U"] | None = None
+) -> Float[Tensor, " U"]:
+    """The weight of each drive; where none is given, the default's, or 1. ValueError, naming the drives, for an unknown
+    name."""
     _check_names(given, spec.drives)
-    return torch.tensor([given.get(name, 1.0) for name in spec.drives])
+    otherwise = [1.0] * len(spec.drives) if default is None else default.tolist()
+    return torch.tensor([given.get(name, other) for name, other in zip(spec.drives, otherwise, strict=True)])
+
+
+def faded(weights: Float[Tensor, " U"], final: Float[Tensor, " U"], progress: Float[Tensor, ""]) -> Float[Tensor, " U"]:
+    """`weights` over the first half of the training, then linearly to `final` at its end."""
+    return weights.lerp(final, (2 * progress - 1).clamp(0, 1))
 
 
 def drive_floors(given: Mapping[str, float], spec: AgentSpec) -> Float[Tensor, " U"]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hjepa.config import ModuleConfig
 from hjepa.interfaces import Configurator
-from hjepa.modules.drive_weights import drive_floors, drive_weights
+from hjepa.modules.drive_weights import drive_floors, drive_weights, faded
 from hjepa.types import AgentSpec, Task
 
 
@@ -23,17 +23,23 @@ class Fixed(Configurator):
         """Width of the task tokens: this configurator emits none."""
         intrinsic_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
         """Weight u of each drive by name, 1 where missing; raised to its floor."""
+        final_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+        """Weight of a drive at the end of training, reached linearly over its second half; where missing, as above."""
         critic_weight: float = Field(1.0, ge=0)
         """Weight v of every level's critic."""
         floors: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
         """Lowest weight of a drive by name; where missing, 1 for guardrails and 0 for others."""
 
     weights: Tensor
+    final_weights: Tensor
 
     def __init__(self, config: Config, spec: AgentSpec) -> None:
         super().__init__()
+        floors = drive_floors(config.floors, spec)
         weights = drive_weights(config.intrinsic_weights, spec)
-        self.register_buffer("weights", weights.maximum(drive_floors(config.floors, spec)), persistent=False)
+        final = drive_weights(config.final_weights, spec, weights)
+        self.register_buffer("weights", weights.maximum(floors), persistent=False)
+        self.register_buffer("final_weights", final.maximum(floors), persistent=False)
         self.critic_weight = config.critic_weight
         self.num_levels = len(spec.levels)
 
@@ -41,7 +47,7 @@ class Fixed(Configurator):
         batch = len(mission)
         return Task(
             tokens=top_state.new_zeros(batch, 0, 0),
-            intrinsic_weights=self.weights.expand(batch, -1),
+            intrinsic_weights=faded(self.weights, self.final_weights, self.progress).expand(batch, -1),
             critic_weights=top_state.new_full((batch, self.num_levels), self.critic_weight),
             goal=torch.zeros_like(top_state),
             has_goal=torch.zeros(batch, dtype=torch.bool, device=top_state.device),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hjepa.config import ModuleConfig
 from hjepa.interfaces import Configurator
-from hjepa.modules.drive_weights import drive_floors, drive_weights
+from hjepa.modules.drive_weights import drive_floors, drive_weights, faded
 from hjepa.types import AgentSpec, Task
 from hjepa.vocabulary import MISSION_VOCABULARY, MISSION_WORDS
 
@@ -34,17 +34,23 @@ class Mission(Configurator):
         """Width of the word embeddings."""
         intrinsic_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
         """Base weight u of each drive by name, 1 where missing."""
+        final_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+        """Weight of a drive at the end of training, reached linearly over its second half; where missing, as above."""
         critic_weight: float = Field(1.0, ge=0)
         """Weight v of every level's critic."""
         floors: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
         """Lowest weight of a drive by name; where missing, 1 for guardrails and 0 for others."""
 
     weights: Tensor
+    final_weights: Tensor
     floors: Tensor
 
     def __init__(self, config: Config, spec: AgentSpec) -> None:
         super().__init__()
-        self.register_buffer("weights", drive_weights(config.intrinsic_weights, spec), persistent=False)
+        weights = drive_weights(config.intrinsic_weights, spec)
+        final = drive_weights(config.final_weights, spec, weights)
+        self.register_buffer("weights", weights, persistent=False)
+        self.register_buffer("final_weights", final, persistent=False)
         self.register_buffer("floors", drive_floors(config.floors, spec), persistent=False)
         self.critic_weight = config.critic_weight
         self.num_levels = len(spec.levels)
@@ -62,10 +68,11 @@ class Mission(Configurator):
         # A batch holds the same few missions again and again: each is read once.
         distinct, place = mission.unique(dim=0, return_inverse=True)
         tokens = self._tokens(distinct).index_select(0, place)
+        weights = faded(self.weights, self.final_weights, self.progress)
         factor = 2 * self.modulation(tokens.mean(1)).sigmoid()
         return Task(
             tokens=tokens,
-            intrinsic_weights=(self.weights * factor).maximum(self.floors),
+            intrinsic_weights=(weights * factor).maximum(self.floors),
             critic_weights=top_state.new_full((len(mission), self.num_levels), self.critic_weight),
             goal=torch.zeros_like(top_state),
             has_goal=torch.zeros(len(mission), dtype=torch.bool, device=top_state.device),
