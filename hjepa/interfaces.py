@@ -75,12 +75,12 @@ __all__ = [
 class Configurator(Module):
     """Sets every other module for the task (L22 section 3 and 6)."""
 
-    progress: Tensor
-    """Share of the training that is done, kept by the trainer: what is worth exploring for fades with it."""
+    competence: Tensor
+    """Running share of training episodes that succeeded: the better the agent, the less there is to explore for."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("progress", torch.zeros(()))
+        self.register_buffer("competence", torch.zeros(()))
 
     @abstractmethod
     def forward(self, mission: Int[Tensor, "B Q"], top_state: Float[Tensor, "B D"]) -> Task:

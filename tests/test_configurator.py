@@ -108,12 +108,12 @@ def test_words_are_numbered_alike_on_every_machine():
 
 
 @pytest.mark.parametrize("kind", [Fixed, Mission])
-def test_what_is_worth_exploring_for_fades_over_the_second_half_of_training(kind):
+def test_what_is_worth_exploring_for_fades_as_the_agent_succeeds(kind):
     module = make(
         kind, intrinsic_weights={"task": 10.0, "novelty": 0.4}, final_weights={"novelty": 0.0, "guardrail": 0.0}
     )
-    expected = {0.0: 0.4, 0.5: 0.4, 0.75: 0.2, 1.0: 0.0}
-    for progress, novelty in expected.items():
-        module.progress.fill_(progress)
+    expected = {0.0: 0.4, 0.5: 0.2, 1.0: 0.0}
+    for competence, novelty in expected.items():
+        module.competence.fill_(competence)
         weights = module(missions(), torch.zeros(4, 16)).intrinsic_weights
         torch.testing.assert_close(weights, torch.tensor([[10.0, novelty, 1.0]]).expand(4, 3))

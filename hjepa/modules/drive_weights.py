@@ -23,11 +23,6 @@ def drive_weights(
     return torch.tensor([given.get(name, other) for name, other in zip(spec.drives, otherwise, strict=True)])
 
 
-def faded(weights: Float[Tensor, " U"], final: Float[Tensor, " U"], progress: Float[Tensor, ""]) -> Float[Tensor, " U"]:
-    """`weights` over the first half of the training, then linearly to `final` at its end."""
-    return weights.lerp(final, (2 * progress - 1).clamp(0, 1))
-
-
 def drive_floors(given: Mapping[str, float], spec: AgentSpec) -> Float[Tensor, " U"]:
     """The lowest weight of each drive: by default 1 for a guardrail, else 0. ValueError as above."""
     _check_names(given, spec.drives)

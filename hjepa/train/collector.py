@@ -18,6 +18,9 @@ from hjepa.types import Decision, TensorStruct
 
 Struct = TypeVar("Struct", bound=TensorStruct)
 
+COMPETENCE = 0.03
+"""Weight of an episode's outcome in the running share of episodes that succeed."""
+
 
 @dataclass(frozen=True)
 class Exploration:
@@ -110,7 +113,10 @@ class Collector:
         self.episode_return = torch.where(record.is_first, 0.0, self.episode_return + record.reward)
         self.episode_length = torch.where(record.is_first, 0, self.episode_length + 1)
         ended = record.terminated | record.truncated
-        self.statistics.returns += self.episode_return[ended].tolist()
+        returns = self.episode_return[ended].tolist()
+        for outcome in returns:
+            self.agent.configurator.competence.lerp_(torch.tensor(float(outcome > 0), device=self.device), COMPETENCE)
+        self.statistics.returns += returns
         self.statistics.lengths += self.episode_length[ended].tolist()
 
     def report(self) -> dict[str, float]:

@@ -67,7 +67,6 @@ class AgentModule(LightningModule):
         self._clock("experience")
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.learning_rate.at(update)
-        self.agent.configurator.progress.fill_(update / self.learning_rate.updates)
         seed_everything_at(self.seed, "update", update)
         loss, self.info = agent_loss(self.agent, batch, self.shaping)
         self._clock("loss")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hjepa.config import ModuleConfig
 from hjepa.interfaces import Configurator
-from hjepa.modules.drive_weights import drive_floors, drive_weights, faded
+from hjepa.modules.drive_weights import drive_floors, drive_weights
 from hjepa.types import AgentSpec, Task
 
 
@@ -24,7 +24,8 @@ class Fixed(Configurator):
         intrinsic_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
         """Weight u of each drive by name, 1 where missing; raised to its floor."""
         final_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
-        """Weight of a drive at the end of training, reached linearly over its second half; where missing, as above."""
+        """Weight of a drive once every training episode succeeds, approached as ever more do; where missing, as above.
+        """
         critic_weight: float = Field(1.0, ge=0)
         """Weight v of every level's critic."""
         floors: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
@@ -47,7 +48,7 @@ class Fixed(Configurator):
         batch = len(mission)
         return Task(
             tokens=top_state.new_zeros(batch, 0, 0),
-            intrinsic_weights=faded(self.weights, self.final_weights, self.progress).expand(batch, -1),
+            intrinsic_weights=self.weights.lerp(self.final_weights, self.competence).expand(batch, -1),
             critic_weights=top_state.new_full((batch, self.num_levels), self.critic_weight),
             goal=torch.zeros_like(top_state),
             has_goal=torch.zeros(batch, dtype=torch.bool, device=top_state.device),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hjepa.config import ModuleConfig
 from hjepa.interfaces import Configurator
-from hjepa.modules.drive_weights import drive_floors, drive_weights, faded
+from hjepa.modules.drive_weights import drive_floors, drive_weights
 from hjepa.types import AgentSpec, Task
 from hjepa.vocabulary import MISSION_VOCABULARY, MISSION_WORDS
 
@@ -35,7 +35,8 @@ class Mission(Configurator):
         intrinsic_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
         """Base weight u of each drive by name, 1 where missing."""
         final_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
-        """Weight of a drive at the end of training, reached linearly over its second half; where missing, as above."""
+        """Weight of a drive once every training episode succeeds, approached as ever more do; where missing, as above.
+        """
         critic_weight: float = Field(1.0, ge=0)
         """Weight v of every level's critic."""
         floors: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
@@ -68,7 +69,7 @@ class Mission(Configurator):
         # A batch holds the same few missions again and again: each is read once.
         distinct, place = mission.unique(dim=0, return_inverse=True)
         tokens = self._tokens(distinct).index_select(0, place)
-        weights = faded(self.weights, self.final_weights, self.progress)
+        weights = self.weights.lerp(self.final_weights, self.competence)
         factor = 2 * self.modulation(tokens.mean(1)).sigmoid()
         return Task(
             tokens=tokens,

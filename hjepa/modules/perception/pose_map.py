@@ -18,7 +18,8 @@ class PoseMap(Perception):
     """State from a map of what was seen since the episode began; memory without recurrence in the gradient.
 
     `carry` is the map and the agent's trace on it, uint8 [B, 2, map_size, map_size] (`modules.dead_reckoning`). The
-    state encodes the `crop` x `crop` cells around the agent, where it has been, and what it carries. ValueError if a view is too big.
+    state encodes the `crop` x `crop` cells around the agent, where it has been, and what it carries. ValueError if a
+    view is too big.
     """
 
     class Config(ModuleConfig):
