@@ -11,8 +11,8 @@ from hjepa.log import sample_tags
 from hjepa.log.prediction import FEWEST
 from hjepa.log.sample import Sample
 
-SEEN = 0.5
-"""Records count only where this share of the discounted future was seen; beyond it the critic speaks for itself."""
+SEEN = 0.3
+"""Records count where this share of the discounted future was seen; beyond it the critic speaks for itself."""
 
 
 @dataclass(frozen=True)

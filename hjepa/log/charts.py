@@ -26,7 +26,9 @@ def draw_matrix(matrix: ProbeMatrix) -> Picture:
     axes.set_xticks(range(levels + 1), [*(f"level {level}" for level in range(levels)), "commonest\nclass"], fontsize=9)
     axes.set_yticks(range(len(values)), [FACT_NAMES.get(fact, fact) for fact in matrix.facts], fontsize=9)
     for row, column in np.ndindex(*values.shape):
-        axes.text(column, row, f"{values[row, column]:.2f}", ha="center", va="center", fontsize=10, color="#202020")
+        dark = abs(values[row, column] - 0.5) > 0.38
+        color = "white" if dark else "#202020"
+        axes.text(column, row, f"{values[row, column]:.2f}", ha="center", va="center", fontsize=10, color=color)
     axes.axvline(levels - 0.5, color="white", linewidth=4)
     axes.set_title("linear probes: accuracy on other layouts", fontsize=9)
     return _picture(figure)
@@ -91,8 +93,9 @@ def _scatter(axes: Axes, said: Float[np.ndarray, " n"], met: Float[np.ndarray, "
 
 def _write_numbers(axes: Axes, energies: Float[np.ndarray, "rows columns"]) -> None:
     for row, column in np.argwhere(np.isfinite(energies)):
-        text = f"{energies[row, column]:.2g}"
-        axes.text(column, row, text, ha="center", va="center", fontsize=7, color="#202020")
+        text = f"{energies[row, column]:.2f}"
+        box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "linewidth": 0}
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, color="#202020", bbox=box)
 
 
 def _picture(figure: Figure) -> Picture:

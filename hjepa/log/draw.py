@@ -60,6 +60,17 @@ def mark(picture: Picture, column: float, row: float, tile: int, color: Color, f
     return np.asarray(image)
 
 
+def path(picture: Picture, places: Sequence[tuple[float, float]], tile: int, color: Color) -> Picture:
+    """A copy with a ring at the first place of a grid of tiles, and a line of small rings on to the others."""
+    image = Image.fromarray(mark(picture, *places[0], tile, color))
+    draw = ImageDraw.Draw(image)
+    centres = [((column + 0.5) * tile, (row + 0.5) * tile) for column, row in places]
+    draw.line(centres, fill=color, width=1)
+    for x, y in centres[1:]:
+        draw.ellipse((x - 0.2 * tile, y - 0.2 * tile, x + 0.2 * tile, y + 0.2 * tile), outline=color, width=2)
+    return np.asarray(image)
+
+
 def frame(picture: Picture, color: Color, width: int = 3) -> Picture:
     """The picture inside a border."""
     framed = np.empty((picture.shape[0] + 2 * width, picture.shape[1] + 2 * width, 3), dtype=np.uint8)
@@ -74,6 +85,16 @@ def label(picture: Picture, text: str, size: int = 11) -> Picture:
     image = Image.new("RGB", (picture.shape[1], height), BACKGROUND)
     ImageDraw.Draw(image).text((2, 1), text, fill=TEXT, font=ImageFont.load_default(size))
     return np.concatenate([np.asarray(image), picture])
+
+
+def legend(picture: Picture, text: str, entries: Sequence[tuple[str, Color]], size: int = 10) -> Picture:
+    """The picture over a line of text with coloured names, cut to its width."""
+    image = Image.new("RGB", (picture.shape[1], size + 5), BACKGROUND)
+    draw, font, x = ImageDraw.Draw(image), ImageFont.load_default(size), 2.0
+    for name, color in [(text, TEXT), *entries]:
+        draw.text((x, 1), name, fill=color, font=font)
+        x += draw.textlength(name, font=font) + 6
+    return np.concatenate([picture, np.asarray(image)])
 
 
 def row_of(pictures: Sequence[Picture], gap: int = 4) -> Picture:

@@ -34,6 +34,7 @@ class LevelSteps:
     """Embedding of the level's action that begins at each record, as inferred from what was done."""
 
 
+@torch.no_grad()
 def level_steps(agent: Agent, sample: Sample) -> list[LevelSteps]:
     """Every level's steps, lowest first."""
     ends = (sample.is_first, sample.terminated, sample.truncated, sample.energies)
@@ -51,6 +52,7 @@ def level_steps(agent: Agent, sample: Sample) -> list[LevelSteps]:
     return found
 
 
+@torch.no_grad()
 def prediction_scalars(agent: Agent, sample: Sample) -> dict[str, float]:
     """Relative errors by tag; depths that too few records reach are left out."""
     scalars: dict[str, float] = {}
@@ -59,6 +61,7 @@ def prediction_scalars(agent: Agent, sample: Sample) -> dict[str, float]:
     return scalars
 
 
+@torch.no_grad()
 def gap_scalars(agent: Agent, sample: Sample) -> dict[str, float]:
     """Energy that plans promised over their horizon against what was then met, both with the critic at the end."""
     scalars: dict[str, float] = {}
@@ -72,6 +75,7 @@ def gap_scalars(agent: Agent, sample: Sample) -> dict[str, float]:
     return scalars
 
 
+@torch.no_grad()
 def reality_gap(
     agent: Agent, sample: Sample, level: int
 ) -> tuple[Bool[Tensor, "B T"], Float[Tensor, "B T"], Float[Tensor, "B T"]]:
@@ -111,6 +115,7 @@ def _promise(agent: Agent, sample: Sample, level: int) -> Float[Tensor, "B T"]:
     return total + log_discount.exp() * task.critic_weights[..., level] * value
 
 
+@torch.no_grad()
 def macro_scalars(agent: Agent, sample: Sample) -> dict[str, float]:
     """How the planners above level 0 use their macro-actions; {} where none planned."""
     scalars: dict[str, float] = {}

@@ -1,8 +1,9 @@
 """Episode strips: what the agent saw, its subgoals as the probe decodes them, and where it really was.
 
-One picture a record. The border of a subgoal is coloured by why it was set at this step, and grey while it is
-kept. On the true grid, a ring is where the probe places a level's subgoal and dots are where level 0 plans to
-go; they are drawn only where the probe has been right to within `TRUSTED` cells.
+One picture a record. The border of a subgoal is coloured by why it was set at this step, and grey while it is kept; the
+bar below has the whole episode, with every re-plan in the colour of its reason. On the true grid, dots are where
+level 0 plans to go, a ring is where the probe places a subgoal, and a line of smaller rings the further waypoints of
+the plan it is from. Places are drawn only where the probe has been right to within `TRUSTED` cells.
 """
 
 from collections.abc import Sequence
@@ -10,18 +11,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from hjepa.envs.make import make_env
 from hjepa.log.draw import (
     Color,
     Picture,
+    column_of,
     draw_guess,
     draw_view,
     frame,
     label,
+    legend,
     mark,
     pad,
+    path,
     plain,
     row_of,
 )
@@ -32,6 +38,7 @@ from hjepa.types import REPLAN_REASONS
 
 TRUSTED = 2.0
 """Cells of mean position error up to which the probe's positions are drawn."""
+TIMELINE_HEIGHT = 9
 REASON_COLORS: dict[str, Color] = {
     "kept": (70, 70, 78),
     "first": (240, 240, 240),
@@ -71,7 +78,7 @@ def replay(trace: Trace, tile: int) -> Replay:
 
 
 def episode_strip(
-    trace: Trace, probe: Probe | None, tile: int = 16, records: Sequence[int] | None = None
+    trace: Trace, probe: Probe | None, tile: int = 20, records: Sequence[int] | None = None
 ) -> UInt8[np.ndarray, "T H W 3"]:
     """Pictures of the given records (None: all): view, each level's subgoal, true grid."""
     course = replay(trace, tile)
@@ -94,7 +101,21 @@ def _picture(trace: Trace, probe: Probe | None, course: Replay, step: int, tile:
     parts += [_subgoal(trace, probe, level, step, tile) for level in lower]
     grid = _marked(trace, probe, course, lower, step, tile)
     parts.append(label(frame(grid, REASON_COLORS["kept"]), "true grid"))
-    return row_of(parts)
+    row = row_of(parts)
+    return column_of([row, *(timeline(trace, level, step, row.shape[1]) for level in lower)])
+
+
+def timeline(trace: Trace, level: int, step: int, width: int) -> Picture:
+    """The whole episode as a bar: re-plans of a level in the colour of their reason, the present step in white."""
+    bar = np.full((TIMELINE_HEIGHT, width, 3), REASON_COLORS["kept"], dtype=np.uint8)
+    edges = np.linspace(0, width, trace.length + 2).round().astype(int)
+    for record in range(trace.length + 1):
+        reason = reason_of(trace, level, record)
+        if reason != "kept":
+            bar[:, edges[record] : max(edges[record + 1] - 1, edges[record] + 2)] = REASON_COLORS[reason]
+    bar[: TIMELINE_HEIGHT // 3, edges[step] : max(edges[step + 1], edges[step] + 2)] = (255, 255, 255)
+    present = sorted({reason_of(trace, level, record) for record in range(trace.length + 1)} - {"kept"})
+    return legend(bar, f"level {level}'s subgoal set:", [(name, REASON_COLORS[name]) for name in present])
 
 
 def _subgoal(trace: Trace, probe: Probe | None, level: int, step: int, tile: int) -> Picture:
@@ -104,7 +125,7 @@ def _subgoal(trace: Trace, probe: Probe | None, level: int, step: int, tile: int
         drawn, text = plain(rows * tile, columns * tile, "no subgoal"), f"level {level}"
     else:
         distance, left = float(decision.distance[step]), int(decision.subgoal.remaining[step])
-        text = f"level {level}: {distance:.2f}, {left} left"
+        text = f"level {level}: " + (f"{distance:.2f}, {left} left" if reason == "kept" else f"new: {reason}")
         setter = min(level + 1, len(trace.levels) - 1)
         if probe is None:
             drawn = plain(rows * tile, columns * tile, "no probe")
@@ -125,7 +146,14 @@ def _marked(trace: Trace, probe: Probe | None, course: Replay, lower: Sequence[i
     for level in lower:
         subgoal, setter = trace.levels[level].subgoal, min(level + 1, len(trace.levels) - 1)
         if bool(subgoal.active[step]) and probe.position_error(setter) <= TRUSTED:
-            forward, right = probe.position(setter, subgoal.latent[step]).tolist()
-            color = LEVEL_COLORS[(level + 1) % len(LEVEL_COLORS)]
-            grid = mark(grid, *to_grid(course.start, (forward, right)), tile, color)
+            waypoints = torch.stack([subgoal.latent[step], *last_plan(trace, setter, step)[1:]])
+            places = [to_grid(course.start, (x, y)) for x, y in probe.position(setter, waypoints).tolist()]
+            grid = path(grid, places, tile, LEVEL_COLORS[(level + 1) % len(LEVEL_COLORS)])
     return grid
+
+
+def last_plan(trace: Trace, level: int, step: int) -> Float[Tensor, "H D"]:
+    """Predicted states of the newest plan of a level at or before a step; [0, D] where it made none."""
+    states = trace.levels[level].states[: step + 1]
+    made = states.isfinite().flatten(1).all(1).nonzero().flatten()
+    return states[int(made[-1])] if len(made) else states[0, :0]
