@@ -16,7 +16,7 @@ from hjepa.config import ModuleConfig, UserError
 from hjepa.config.registry import SLOTS, config_class, load_class, plugin
 from hjepa.conformance import acting, general, judging, modelling, perceiving, remembering
 from hjepa.conformance.cases import Bench, Case, build, cases
-from hjepa.conformance.core import PROMISES, BrokenPromiseError, CheckResult, Promise
+from hjepa.conformance.core import PROMISES, BrokenPromiseError, CheckResult, Promise, UntestableError
 from hjepa.interfaces import Module
 
 __all__ = ["CheckResult", "check", "conformance"]
@@ -40,7 +40,8 @@ def check(target: str) -> int:
     for result in results:
         print(result)
     failed = sum(not result.passed for result in results)
-    print(f"{target} ({config.slot}): {len(results) - failed} passed, {failed} failed")
+    skipped = sum(result.skipped for result in results)
+    print(f"{target} ({config.slot}): {len(results) - failed - skipped} passed, {skipped} skipped, {failed} failed")
     return 1 if failed else 0
 
 
@@ -115,6 +116,8 @@ def run(promise: Promise, cls: type[Module], config: ModuleConfig, benches: list
             promise(prepare(cls, config, case))
         except BrokenPromiseError as broken:
             return CheckResult(promise.__name__, False, f"{broken} ({case})")
+        except UntestableError as missing:
+            return CheckResult(promise.__name__, True, str(missing))
         except Exception as error:  # a crash is a failure of the check it happens in
             reason = f"{type(error).__name__}: {one_line(error)} ({case})"
             return CheckResult(promise.__name__, False, reason)

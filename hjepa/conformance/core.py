@@ -12,6 +12,10 @@ class BrokenPromiseError(AssertionError):
     """A module does not do what its slot's interface says; the message is the reason, in one line."""
 
 
+class UntestableError(Exception):
+    """This machine lacks what a check needs; the message says what."""
+
+
 Promise = Callable[[Bench], None]
 """Puts a freshly built module to the test; raises BrokenPromiseError."""
 
@@ -26,9 +30,16 @@ class CheckResult:
     name: str
     passed: bool
     reason: str
-    """Empty where it passed."""
+    """Empty where it passed; what this machine lacks where it could not be checked, which counts as passed."""
+
+    @property
+    def skipped(self) -> bool:
+        """Whether it could not be checked on this machine."""
+        return self.passed and bool(self.reason)
 
     def __str__(self) -> str:
+        if self.skipped:
+            return f"skipped {self.name}: {self.reason}"
         return f"ok      {self.name}" if self.passed else f"FAILED  {self.name}: {self.reason}"
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from hjepa.config import ModuleConfig
 from hjepa.config.registry import MODULES, SLOTS, is_plugin
 from hjepa.conformance.cases import ROWS, Bench, Sample
-from hjepa.conformance.core import promised_by, require, require_close
+from hjepa.conformance.core import UntestableError, promised_by, require, require_close
 from hjepa.conformance.probes import PROBES, Outputs
 from hjepa.interfaces import Module
 
@@ -188,7 +188,7 @@ def deep_copies(bench: Bench) -> None:
 def moves_to_the_gpu(bench: Bench) -> None:
     """On CUDA (where there is one) everything it creates is made on the device of its inputs."""
     if not torch.cuda.is_available():
-        return
+        raise UntestableError("no GPU here")
     device = torch.device("cuda")
     moved = copy.deepcopy(bench.module).to(device)
     for name, value in outputs(bench, moved, bench.sample().to(device)).items():
