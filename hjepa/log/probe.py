@@ -125,7 +125,7 @@ class Probe(nn.Module):
         for kept in (self._views, self._pose_rows, self._states):
             del kept[: max(surplus, 0)]
 
-    def fit(self, updates: int = 16, batch: int = 256) -> dict[str, float]:
+    def fit(self, updates: int = 16, batch: int = 128) -> dict[str, float]:
         """Score what came since the last call, then learn from what is kept. Scalars by tag; {} where
         nothing came."""
         if self._fresh == 0:

@@ -37,6 +37,7 @@ class ReportCallback(Callback):
         self.clock = PhaseClock(run.collector.frames)
         self.probe = self._make_probe() if config.log.strips_every > 0 else None
         self.diagnosis = Diagnosis(config, run.agent, self.writer)
+        self.began, self.logged = perf_counter(), 0.0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Tensor, batch_idx: int
@@ -52,7 +53,9 @@ class ReportCallback(Callback):
         if "strips" in kinds:
             self._teach(frames)
         self.diagnosis.write(kinds, self.probe, frames)
-        pl_module.seconds["log"] += perf_counter() - began
+        spent = perf_counter() - began
+        pl_module.seconds["log"] += spent
+        self.logged += spent
         self.progress.update(frames)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -64,6 +67,7 @@ class ReportCallback(Callback):
         self.progress.stop()
         self.writer.close()
         print(f"run folder: {self.run_dir}")
+        print(f"time spent in logging: {self.logged / (perf_counter() - self.began):.1%}")
         print(f"TensorBoard: tensorboard --logdir {self.run_dir}")
         return 0
 
