@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from hjepa.agent import Agent
-from hjepa.config import ConfigError, ModuleConfig, RunConfig
+from hjepa.config import ConfigError, ModuleConfig, RunConfig, number_repeats
 from hjepa.config.registry import load_class
 from hjepa.interfaces import Actor
 from hjepa.types import AgentSpec, EnvSpec, LevelSpec, Observation
@@ -45,7 +45,7 @@ def agent_spec(config: RunConfig, env: EnvSpec) -> AgentSpec:
     intrinsic_cost: Any = config.intrinsic_cost
     configurator: Any = config.configurator
     drives = intrinsic_cost.drives
-    names = tuple(drive.kind for drive in drives)
+    names = number_repeats([drive.kind for drive in drives])
     token_dim = configurator.token_dim
     levels = []
     for index, level in enumerate(config.levels):

@@ -275,3 +275,11 @@ def test_acting_twice_with_the_same_seeds_is_the_same() -> None:
         for (_, decision, state), (_, other, other_state) in zip(one, two, strict=True):
             assert torch.equal(decision.action, other.action)
             assert torch.equal(state.predicted, other_state.predicted)
+
+
+def test_repeated_drives_are_told_apart_by_number_everywhere() -> None:
+    drives = "intrinsic_cost.drives=[{kind: task}, {kind: novelty}, {kind: novelty}]"
+    agent = tiny_agent(1, drives, "configurator.intrinsic_weights={novelty_2: 0.5}")
+    assert agent.spec.drives == agent.intrinsic_cost.names == ("task", "novelty", "novelty_2")
+    weights = agent.configure(torch.ones(1, 1, dtype=torch.int64)).intrinsic_weights
+    assert weights.tolist() == [[1.0, 1.0, 0.5]]

@@ -4,7 +4,7 @@ from hjepa.config.core import ConfigError, ConfigModel, ModuleConfig, UserError
 from hjepa.config.load import dump, load, load_run, trusting_plugins
 from hjepa.config.schema import LevelConfig, RunConfig
 from hjepa.config.settings import EnvConfig, EvalConfig, FolderConfig, LogConfig, TrainConfig
-from hjepa.config.slots import Slot, choose
+from hjepa.config.slots import Slot, choose, number_repeats
 
 __all__ = [
     "ConfigError",
@@ -23,5 +23,6 @@ __all__ = [
     "dump",
     "load",
     "load_run",
+    "number_repeats",
     "trusting_plugins",
 ]

@@ -93,3 +93,9 @@ def _at_kind(message: str, hint: str, value: object) -> ValidationError:
     """An error one step deeper, at the slot's `kind`."""
     error = PydanticCustomError("unknown_kind", "{message}", {"message": message, "hint": hint})
     return ValidationError.from_exception_data("Slot", [InitErrorDetails(type=error, loc=("kind",), input=value)])
+
+
+def number_repeats(kinds: list[str]) -> tuple[str, ...]:
+    """Names that differ: the second of a kind gets the suffix _2, the third _3."""
+    counts = [kinds[: index + 1].count(kind) for index, kind in enumerate(kinds)]
+    return tuple(kind if count == 1 else f"{kind}_{count}" for kind, count in zip(kinds, counts, strict=True))

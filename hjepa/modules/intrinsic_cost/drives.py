@@ -7,7 +7,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from hjepa.config import ModuleConfig, Slot, choose
+from hjepa.config import ModuleConfig, Slot, choose, number_repeats
 from hjepa.interfaces import Drive, IntrinsicCost, MemoryState, ShortTermMemory
 from hjepa.types import AgentSpec, Signals
 
@@ -57,9 +57,3 @@ class DrivesCost(IntrinsicCost):
 
     def clamp(self, weights: Float[Tensor, "*B U"]) -> Float[Tensor, "*B U"]:
         return torch.maximum(weights, self.floors)
-
-
-def number_repeats(kinds: list[str]) -> tuple[str, ...]:
-    """Names that differ: the second of a kind gets the suffix _2, the third _3."""
-    counts = [kinds[: index + 1].count(kind) for index, kind in enumerate(kinds)]
-    return tuple(kind if count == 1 else f"{kind}_{count}" for kind, count in zip(kinds, counts, strict=True))
