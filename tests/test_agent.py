@@ -279,7 +279,7 @@ def test_acting_twice_with_the_same_seeds_is_the_same() -> None:
 
 def test_repeated_drives_are_told_apart_by_number_everywhere() -> None:
     drives = "intrinsic_cost.drives=[{kind: task}, {kind: novelty}, {kind: novelty}]"
-    agent = tiny_agent(1, drives, "configurator.intrinsic_weights={novelty_2: 0.5}")
+    agent = tiny_agent(1, drives, "configurator.intrinsic_weights={novelty_2: 0.5, elliptical: 3.0}")
     assert agent.spec.drives == agent.intrinsic_cost.names == ("task", "novelty", "novelty_2")
     weights = agent.configure(torch.ones(1, 1, dtype=torch.int64)).intrinsic_weights
-    assert weights.tolist() == [[1.0, 1.0, 0.5]]
+    torch.testing.assert_close(weights, torch.tensor([[10.0, 0.2, 0.5]]))

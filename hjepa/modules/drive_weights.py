@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hjepa.config.registry import kinds
 from hjepa.types import AgentSpec
 
 GUARDRAIL_FLOOR = 1.0
@@ -31,8 +32,11 @@ def drive_floors(given: Mapping[str, float], spec: AgentSpec) -> Float[Tensor, "
 
 
 def _check_names(given: Mapping[str, float], drives: tuple[str, ...]) -> None:
+    """A weight for a kind of drive that is not in use is idle, so that a drive is swapped by one line; a name that is no
+    kind is a slip."""
+    known = {*drives, *kinds("drive")}
     for name in given:
-        if name not in drives:
+        if name not in known:
             near = get_close_matches(name, drives, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"no drive is called {name!r}; the drives are {', '.join(drives)}{hint}")
