@@ -149,6 +149,20 @@ def test_gif_reaches_the_images_tab_with_all_its_frames(tmp_path, events):
     assert "level_0/empty" not in found
 
 
+def test_pictures_carry_their_description(tmp_path, events):
+    writer = BoardWriter(tmp_path)
+    picture = np.full((6, 9, 3), 90, dtype=np.uint8)
+    writer.image("critic/map", picture, 10)
+    writer.close()
+    board = events(tmp_path)
+    metadata = board.SummaryMetadata("critic/map")
+    assert metadata.plugin_data.plugin_name == "images"
+    assert "held-out layout" in metadata.summary_description
+    width, height, encoded = board.Tensors("critic/map")[0].tensor_proto.string_val
+    assert (int(width), int(height)) == (9, 6)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encoded))), picture)
+
+
 def test_gif_keeps_colours_and_rejects_other_shapes():
     frames = np.zeros((3, 8, 8, 3), dtype=np.uint8)
     frames[1] = (200, 30, 60)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*
 
 RATES = ("strips_every", "prediction_every", "critic_every", "probes_every", "projector_every")
 OFF = ["log.every=0", *(f"log.{rate}=0" for rate in RATES)]
-OFTEN = ["log.every=1", *(f"log.{rate}=16" for rate in RATES), "log.sample_rows=4", "log.sample_steps=12"]
+OFTEN = ["log.every=1", *(f"log.{rate}=40" for rate in RATES), "log.sample_rows=4", "log.sample_steps=12"]
 SHORT = ["train.frames=180", "train.checkpoint_every=100000", "train.accelerator=cpu", "train.threads=1"]
 
 

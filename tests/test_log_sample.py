@@ -95,6 +95,7 @@ def test_the_first_open_loop_step_is_teacher_forced_and_is_what_was_planned(agen
     assert scalars["prediction_0/open_loop/depth_3"] != pytest.approx(scalars["prediction_0/teacher_forced/depth_3"])
 
 
+@torch.no_grad()
 def test_open_loop_is_the_world_model_fed_with_its_own_states(agent, sample):
     steps, model = level_steps(agent, sample)[1], agent.world_models[1]
     span, state = agent.spec.levels[1].span, sample.levels[1].state

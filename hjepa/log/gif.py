@@ -40,7 +40,14 @@ def save_gif(path: Path, frames: UInt8[np.ndarray, "T H W 3"], fps: float = 5.0)
     path.write_bytes(encode_gif(frames, fps))
 
 
+def encode_png(picture: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    """Encode a picture as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
 def save_png(path: Path, picture: UInt8[np.ndarray, "H W 3"]) -> None:
     """Write a PNG file; its folder is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    path.write_bytes(encode_png(picture))

@@ -25,6 +25,27 @@ changes the run: the weights are equal to the bit whatever is logged. What looks
 position, carried object, door and room) goes to probes and pictures only.
 """
 
+PICTURES = """\
+## How the pictures read
+
+All from one run of `configs/doorkey_5x5.yaml` (seed 0, 18,000 frames, one CPU thread), as the *Images* tab has them.
+
+![One picture of an episode strip](images/tensorboard_strip.png)
+
+One moment of the episode strip: what the agent sees; the subgoal that level 1 set for level 0, as the probe decodes
+it from the latent; and the true grid with level 0's plan (dots) and level 1's waypoints (ring, then smaller rings).
+The bar has the whole episode: every re-plan in the colour of its reason.
+
+![Probe matrix and map of the critics](images/tensorboard_states.png)
+
+Above, the probe matrix: a fact that a level holds is well above the commonest class. Below, what the critics say of
+each place of one held-out layout, on arriving there.
+
+![Calibration of the critics](images/tensorboard_critics.png)
+
+Energy-to-go that the critics said against what came. Points above the diagonal: less was promised than came.
+"""
+
 TABLE = ["| tag | what it is | unit | healthy | sick |", "|---|---|---|---|---|"]
 
 
@@ -39,7 +60,7 @@ def render_markdown() -> str:
         "",
         *table(sample_tags.ALL),
     ]
-    return "\n".join([HEAD, *training, "", *sample, ""])
+    return "\n".join([HEAD, PICTURES, *training, "", *sample, ""])
 
 
 def table(rows: tuple[Tag, ...]) -> list[str]:

@@ -36,9 +36,10 @@ from hjepa.log.probe import Probe
 from hjepa.log.trace import Trace
 from hjepa.types import REPLAN_REASONS
 
-TRUSTED = 2.0
+TRUSTED = 1.0
 """Cells of mean position error up to which the probe's positions are drawn."""
 TIMELINE_HEIGHT = 9
+SMALLEST_TILE = 8
 REASON_COLORS: dict[str, Color] = {
     "kept": (70, 70, 78),
     "first": (240, 240, 240),
@@ -59,14 +60,17 @@ class Replay:
     """The whole grid at each record."""
     start: tuple[int, int, int]
     """Column, row and direction of the agent in the first record."""
+    tile: int
+    """Pixels of a cell."""
 
 
-def replay(trace: Trace, tile: int) -> Replay:
-    """Play an episode's actions again in an environment made for drawing."""
+def replay(trace: Trace, height: int) -> Replay:
+    """Play an episode's actions again in an environment made for drawing, in pictures of about `height` pixels."""
     env = make_env(trace.env_id)
     try:
         env.reset(seed=trace.seed)
         world: Any = env.unwrapped
+        tile = max(height // world.grid.height, SMALLEST_TILE)
         start = (int(world.agent_pos[0]), int(world.agent_pos[1]), int(world.agent_dir))
         grids = [world.get_frame(highlight=True, tile_size=tile)]
         for action in trace.action[:-1].tolist():
@@ -74,14 +78,14 @@ def replay(trace: Trace, tile: int) -> Replay:
             grids.append(world.get_frame(highlight=True, tile_size=tile))
     finally:
         env.close()
-    return Replay(tuple(grids), start)
+    return Replay(tuple(grids), start, tile)
 
 
 def episode_strip(
     trace: Trace, probe: Probe | None, tile: int = 20, records: Sequence[int] | None = None
 ) -> UInt8[np.ndarray, "T H W 3"]:
     """Pictures of the given records (None: all): view, each level's subgoal, true grid."""
-    course = replay(trace, tile)
+    course = replay(trace, tile * trace.record.image.shape[2])
     steps = range(trace.length + 1) if records is None else records
     pictures = [_picture(trace, probe, course, step, tile) for step in steps]
     height = max(picture.shape[0] for picture in pictures)
@@ -99,7 +103,7 @@ def _picture(trace: Trace, probe: Probe | None, course: Replay, step: int, tile:
     parts = [label(seen, f"seen, step {step}")]
     lower = [level for level in range(len(trace.levels)) if bool(trace.levels[level].subgoal.active.any())]
     parts += [_subgoal(trace, probe, level, step, tile) for level in lower]
-    grid = _marked(trace, probe, course, lower, step, tile)
+    grid = _marked(trace, probe, course, lower, step)
     parts.append(label(frame(grid, REASON_COLORS["kept"]), "true grid"))
     row = row_of(parts)
     return column_of([row, *(timeline(trace, level, step, row.shape[1]) for level in lower)])
@@ -135,20 +139,20 @@ def _subgoal(trace: Trace, probe: Probe | None, level: int, step: int, tile: int
     return label(frame(drawn, REASON_COLORS[reason]), text)
 
 
-def _marked(trace: Trace, probe: Probe | None, course: Replay, lower: Sequence[int], step: int, tile: int) -> Picture:
+def _marked(trace: Trace, probe: Probe | None, course: Replay, lower: Sequence[int], step: int) -> Picture:
     grid = course.grids[step]
     if probe is None:
         return grid
     plan = trace.levels[0].states[step]
     if probe.position_error(0) <= TRUSTED and bool(plan.isfinite().all()):
         for forward, right in probe.position(0, plan).tolist():
-            grid = mark(grid, *to_grid(course.start, (forward, right)), tile, LEVEL_COLORS[0], filled=True)
+            grid = mark(grid, *to_grid(course.start, (forward, right)), course.tile, LEVEL_COLORS[0], filled=True)
     for level in lower:
         subgoal, setter = trace.levels[level].subgoal, min(level + 1, len(trace.levels) - 1)
         if bool(subgoal.active[step]) and probe.position_error(setter) <= TRUSTED:
             waypoints = torch.stack([subgoal.latent[step], *last_plan(trace, setter, step)[1:]])
             places = [to_grid(course.start, (x, y)) for x, y in probe.position(setter, waypoints).tolist()]
-            grid = path(grid, places, tile, LEVEL_COLORS[(level + 1) % len(LEVEL_COLORS)])
+            grid = path(grid, places, course.tile, LEVEL_COLORS[(level + 1) % len(LEVEL_COLORS)])
     return grid
 
 

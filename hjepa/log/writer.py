@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from hjepa.log.embedding import HEADER, Embedding
-from hjepa.log.gif import encode_gif
+from hjepa.log.gif import encode_gif, encode_png
 from hjepa.log.layout import layout
 from hjepa.log.metrics import MetricsFile
 from hjepa.log.tags import find
@@ -40,18 +40,12 @@ class BoardWriter:
         self._metrics.append({tag: float(value) for tag, value in values.items()}, frames)
 
     def image(self, tag: str, picture: UInt8[np.ndarray, "H W 3"], frames: int) -> None:
-        self._writer.add_image(tag, picture, frames, dataformats="HWC")
+        """Write a picture to the *Images* tab."""
+        self._encoded(tag, encode_png(picture), picture.shape[0], picture.shape[1], frames)
 
     def gif(self, tag: str, animation: UInt8[np.ndarray, "T H W 3"], frames: int, fps: float = 5.0) -> None:
         """Write an animation to the *Images* tab: `SummaryWriter.add_video` silently writes nothing."""
-        image = Summary.Image(
-            encoded_image_string=encode_gif(animation, fps),
-            height=animation.shape[1],
-            width=animation.shape[2],
-            colorspace=3,
-        )
-        summary = Summary(value=[Summary.Value(tag=tag, image=image)])
-        self._writer._get_file_writer().add_summary(summary, frames)
+        self._encoded(tag, encode_gif(animation, fps), animation.shape[1], animation.shape[2], frames)
 
     def histogram(self, tag: str, values: Float[Tensor, "..."], frames: int) -> None:
         """Values that are not finite are left out; nothing is written where none remains."""
@@ -72,6 +66,12 @@ class BoardWriter:
         """Arrange the *Custom scalars* tab; once a writer."""
         self._writer.add_custom_scalars(layout(num_levels, drives))
 
+    def _encoded(self, tag: str, content: bytes, height: int, width: int, frames: int) -> None:
+        image = Summary.Image(encoded_image_string=content, height=height, width=width, colorspace=3)
+        metadata = SummaryMetadata(summary_description=_description(tag))
+        summary = Summary(value=[Summary.Value(tag=tag, image=image, metadata=metadata)])
+        self._writer._get_file_writer().add_summary(summary, frames)
+
     def flush(self) -> None:
         self._writer.flush()
 
@@ -81,10 +81,13 @@ class BoardWriter:
 
 
 def _scalar(tag: str, value: float) -> Summary.Value:
-    known = find(tag)
-    text = (
-        f"{known.meaning}\n\n*Unit*: {known.unit}. *Healthy*: {known.healthy}. *Sick*: {known.sick}." if known else ""
-    )
-    metadata = SummaryMetadata(summary_description=text)
+    metadata = SummaryMetadata(summary_description=_description(tag))
     metadata.plugin_data.plugin_name = "scalars"
     return Summary.Value(tag=tag, simple_value=float(value), metadata=metadata)
+
+
+def _description(tag: str) -> str:
+    known = find(tag)
+    if known is None:
+        return ""
+    return f"{known.meaning}\n\n*Unit*: {known.unit}. *Healthy*: {known.healthy}. *Sick*: {known.sick}."
