@@ -100,13 +100,13 @@ class LogConfig(ConfigModel):
 
     every: int = Field(default=50, ge=0)
     """Updates between two rows of scalars."""
-    strips_every: int = Field(default=10_000, ge=0)
+    strips_every: int = Field(default=20_000, ge=0)
     """Frames between animated strips of a held-out episode; with them the probe learns that decodes subgoals."""
-    prediction_every: int = Field(default=10_000, ge=0)
+    prediction_every: int = Field(default=20_000, ge=0)
     """Frames between measurements of predictions, reality gap, macro-actions and memory reads on sample episodes."""
-    critic_every: int = Field(default=10_000, ge=0)
+    critic_every: int = Field(default=20_000, ge=0)
     """Frames between measurements of the critics' calibration, and maps of their energy-to-go over a layout."""
-    probes_every: int = Field(default=10_000, ge=0)
+    probes_every: int = Field(default=20_000, ge=0)
     """Frames between probe matrices: which true facts can be read off each level's states."""
     projector_every: int = Field(default=50_000, ge=0)
     """Frames between states written for the projector."""
