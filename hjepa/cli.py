@@ -146,7 +146,7 @@ def sweep(arguments: argparse.Namespace) -> int:
     """Many runs from one config."""
     from hjepa.config.sweep import sweep as run_all
 
-    return run_all(arguments.file)
+    return run_all(arguments.file, arguments.jobs, arguments.overrides)
 
 
 def mode(text: str) -> int | str:
@@ -184,6 +184,10 @@ def add_training(commands: Commands) -> None:
 
     command = add(commands, "sweep", sweep, "train every combination of a sweep file that is not done yet")
     command.add_argument("file", type=Path, metavar="SWEEP.yaml")
+    command.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="for every run, over the sweep's own settings"
+    )
+    command.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default %(default)s)")
 
 
 def add_examining(commands: Commands) -> None:

@@ -164,6 +164,7 @@ def test_a_sweep_is_every_combination_of_grid_and_list(tmp_path: Path) -> None:
         ("grid: {train.seed: [0, 0]}", "list: two runs would have the same folder"),
         ("grid: {train.sed: [0]}", "train.sed: no such setting (got 0); did you mean train.seed?"),
         ("grid: 3", "grid: must be"),
+        ("list: [{}]\narms: {a: {}}", "list: a sweep has a list, or arms"),
     ],
 )
 def test_a_sweep_s_mistakes_are_told_before_its_first_run(
@@ -193,7 +194,7 @@ def test_a_sweep_trains_what_is_missing_resumes_what_is_half_done_and_skips_what
         commands.append(command[3:])
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr("hjepa.config.sweep.subprocess.run", pretend)
+    monkeypatch.setattr("hjepa.config.jobs.subprocess.run", pretend)
     assert cli.main(["sweep", str(path)]) == 0
     assert [command[:2] for command in commands] == [["train", "--resume"], ["train", DEBUG]]
     assert "3 of 3 runs done" in capsys.readouterr().out
@@ -205,6 +206,23 @@ def test_a_sweep_does_not_touch_a_folder_made_otherwise(tmp_path: Path, capsys: 
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("train: {seed: 7}\n")
     assert "was not made with this sweep's config" in told(capsys, "sweep", str(path))
+
+
+def test_a_sweep_runs_side_by_side_with_settings_of_its_own_and_tells_what_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "grid: {train.seed: [0]}\narms: {good: {}, bad: {world_model.action_encoder.kind: discrete}}\n"
+    path = sweep_file(tmp_path, text)
+    arguments = ["train.frames=112", "env.id=hjepa/Dummy-v0", "log.strips_every=0"]
+    assert told(capsys, "sweep", str(path), "run.dir=x").startswith("run.dir: every run of a sweep")
+    assert told(capsys, "sweep", "--jobs", "0", str(path), *arguments).startswith("--jobs: must be at least 1")
+    assert cli.main(["sweep", "--jobs", "2", str(path), *arguments]) == 1
+    output = capsys.readouterr()
+    assert "1 of 2 runs done" in output.out and "good,train.seed=0 trained: done" in output.out
+    assert "bad,train.seed=0 trained: failed" in output.err
+    assert "use codes or bank" in (tmp_path / "runs" / "bad,train.seed=0.log").read_text()
+    assert cli.main(["sweep", str(path), *arguments]) == 1
+    assert "good,train.seed=0: done before" in capsys.readouterr().out
 
 
 def test_a_user_error_is_a_config_error_s_base() -> None:

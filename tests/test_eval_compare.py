@@ -9,7 +9,15 @@ from PIL import Image
 
 from hjepa.config import ConfigError
 from hjepa.eval.compare import compare, group_rows, pair_rows, shared_tags
-from hjepa.eval.runs import common_grid, frames_to, group_names, read_runs, smoothed
+from hjepa.eval.runs import (
+    common_grid,
+    differing_settings,
+    frames_to,
+    group_labels,
+    group_names,
+    read_runs,
+    smoothed,
+)
 from hjepa.log.metrics import Curve, MetricsFile
 
 
@@ -45,8 +53,15 @@ def test_runs_that_differ_by_seed_and_folder_are_one_group(runs):
         "levels.1.stride=4",
         "levels.1.stride=8",
     ]
-    assert group_names([{"train": {"seed": 1}}, {"train": {"seed": 2}}], ["a", "b"]) == ["all", "all"]
-    assert group_names([{}, {"a": 1}], ["old", "new"]) == ["old", "all"]
+    assert differing_settings([{"train": {"seed": 1}}, {"train": {"seed": 2}}]) == [{}, {}]
+    assert group_names([{}, {}], [{"a": 1}, {"a": 1}], ["a", "b"]) == ["all", "all"]
+    assert group_names([{}, {}], [{}, {"a": 1}], ["old", "new"]) == ["old", "all"]
+
+
+def test_groups_of_many_settings_are_called_by_their_runs():
+    long = ", ".join(f"levels.1.planner.width{number}=3" for number in range(4))
+    assert group_labels([long, "x=1", long], ["a", "b", "c"]) == {long: "a and 1 more", "x=1": "b"}
+    assert group_labels(["x=1", "x=2"], ["a", "b"]) == {"x=1": "x=1", "x=2": "x=2"}
 
 
 def test_frames_to_a_threshold_are_of_the_smoothed_curve():

@@ -1,31 +1,32 @@
-"""One level against two on DoorKey-5x5: train the sweep, then play the same held-out episodes and compare.
+"""One level against two on DoorKey-5x5: learning curves, and success on the same held-out episodes.
 
-python experiments/flat_vs_hierarchical/run.py
+python -m experiments.flat_vs_hierarchical.run --jobs 2
 """
 
 import sys
-from pathlib import Path
+from collections.abc import Sequence
 
-from hjepa.cli import main as hjepa
-from hjepa.config.sweep import combinations, read_sweep
+from matplotlib.figure import Figure
 
-SWEEP = Path(__file__).parent / "sweep.yaml"
-EPISODES = "200"
+from experiments.common import arms_of, guarded, study
+from experiments.outcomes import COLUMNS, draw_success, outcomes
+from hjepa.eval.compare import plot_curves, shared_tags
+
+MODES = ("1", "2")
 
 
-def main() -> int:
-    """Train what is not trained yet, evaluate every run in both modes, compare; the first failing status, or 0."""
-    runs = [str(run.dir) for run in combinations(read_sweep(SWEEP))]
-    commands = [["sweep", str(SWEEP)]]
-    commands += [["eval", run, "--episodes", EPISODES, "--mode", mode] for run in runs for mode in ("1", "2")]
-    commands += [["compare", *runs]]
-    for command in commands:
-        print("hjepa " + " ".join(command), flush=True)
-        status = hjepa(command)
-        if status != 0:
-            return status
-    return 0
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train both arms, play held-out episodes in both modes, and compare."""
+    levels = study(__file__, __doc__ or "", arguments)
+    runs = levels.train()
+    levels.play(runs, MODES)
+    rows, data = outcomes(runs, MODES, levels.episodes), arms_of(runs)
+    figure = Figure(figsize=(11, 4), dpi=100, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    plot_curves(left, data, shared_tags(data))
+    draw_success(right, rows)
+    return levels.finish(rows, COLUMNS, figure)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -7,8 +7,10 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -25,6 +27,8 @@ class GroupRow:
     """Runs that differ in their seed only."""
 
     group: str
+    label: str
+    """The group in a few words."""
     runs: int
     final_success: float
     """Interquartile mean over the runs."""
@@ -63,7 +67,7 @@ def compare(runs: Sequence[Path], as_json: bool) -> int:
     groups, pairs = group_rows(data, tags), pair_rows(data)
     for note in (note for run in data for note in run.notes):
         print(note)
-    _show(groups, pairs, tags)
+    _show(data, groups, pairs, tags)
     if any(run.success(tags) for run in data):
         draw_curves(data, tags, PICTURE)
         print(f"{PICTURE}: learning curves")
@@ -89,7 +93,7 @@ def shared_tags(data: Sequence[RunData]) -> list[str]:
 def group_rows(data: Sequence[RunData], tags: Sequence[str]) -> list[GroupRow]:
     """One row a group of runs with a learning curve, in the order in which the groups are met."""
     rows = []
-    for group in dict.fromkeys(run.group for run in data):
+    for group, label in {run.group: run.label for run in data}.items():
         curves = [curve for run in data if run.group == group and (curve := run.success(tags))]
         if not curves:
             continue
@@ -98,6 +102,7 @@ def group_rows(data: Sequence[RunData], tags: Sequence[str]) -> list[GroupRow]:
         rows.append(
             GroupRow(
                 group,
+                label,
                 len(curves),
                 float(interquartile_mean(final)),
                 interval,
@@ -130,23 +135,31 @@ def pair_rows(data: Sequence[RunData]) -> list[PairRow]:
 
 
 def draw_curves(data: Sequence[RunData], tags: Sequence[str], path: Path) -> None:
-    """Success over frames, a colour a group: mean and range over its runs, and every run as a thin line."""
-    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    for number, group in enumerate(dict.fromkeys(run.group for run in data)):
+    """A picture of `plot_curves`."""
+    figure = Figure(figsize=(9, 5), dpi=120, layout="constrained")
+    plot_curves(figure.subplots(), data, tags)
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def plot_curves(axes: Axes, data: Sequence[RunData], tags: Sequence[str]) -> None:
+    """A rate over frames, a colour a group: mean and range over its runs, and every run as a thin line."""
+    labels = {run.group: run.label for run in data}
+    for number, group in enumerate(labels):
         curves = [curve for run in data if run.group == group and (curve := run.success(tags))]
         if not curves:
             continue
         grid, values = common_grid(curves)
         color = f"C{number % 10}"
-        axes.plot(grid, values.mean(0), color=color, linewidth=2, label=f"{group} ({len(curves)})")
-        axes.fill_between(grid, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0)
-        for row in values:
-            axes.plot(grid, row, color=color, linewidth=0.5, alpha=0.6)
-    axes.set(xlabel="environment frames", ylabel=" or ".join(tags[:1]), ylim=(-0.02, 1.02))
+        runs = f"{len(curves)} run{'s' if len(curves) > 1 else ''}"
+        axes.plot(grid, values.mean(0), color=color, linewidth=2, label=f"{labels[group]} ({runs})")
+        if len(curves) > 1:
+            axes.fill_between(grid, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0)
+            for row in values:
+                axes.plot(grid, row, color=color, linewidth=0.5, alpha=0.6)
+    axes.set(xlabel="environment frames", ylabel=tags[0] if len(tags) == 1 else "success", ylim=(-0.02, 1.02))
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
-    FigureCanvasAgg(figure).print_png(path)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8)
 
 
 def _successes(run: RunData, name: str) -> dict[int, bool]:
@@ -160,23 +173,49 @@ def _median(frames: Sequence[int | None]) -> float | None:
     return median if np.isfinite(median) else None
 
 
-def _show(groups: Sequence[GroupRow], pairs: Sequence[PairRow], tags: Sequence[str]) -> None:
+def _show(data: Sequence[RunData], groups: Sequence[GroupRow], pairs: Sequence[PairRow], tags: Sequence[str]) -> None:
     console = Console()
-    table = Table(title=f"success ({tags[0] if len(tags) == 1 else 'held-out where there is any, else training'})")
-    for column in ("group", "runs", "final (IQM)", "95 % interval", "frames to 50 %", "frames to 90 %"):
-        table.add_column(column)
+    tables = [_group_table(groups, tags)] if groups else []
+    if any(run.group != run.label for run in data):
+        tables.append(_settings_table(data))
+    for table in [*tables, *([_pair_table(pairs)] if pairs else [])]:
+        console.print(table)
+
+
+def _group_table(groups: Sequence[GroupRow], tags: Sequence[str]) -> Table:
+    table = _table(f"success ({tags[0] if len(tags) == 1 else 'held-out where there is any, else training'})")
+    for column in ("group", "runs", "final (IQM)", "95 % interval", "to 50 %", "to 90 %"):
+        table.add_column(column, overflow="fold")
     for row in groups:
         interval = "one run" if row.success_ci95 is None else "{:.1%} to {:.1%}".format(*row.success_ci95)
         reached = [f"{value:,.0f}" if value is not None else "never" for value in (row.frames_to_50, row.frames_to_90)]
-        table.add_row(row.group, str(row.runs), f"{row.final_success:.1%}", interval, *reached)
-    console.print(table)
-    if not pairs:
-        return
-    table = Table(title="paired on shared held-out layouts (McNemar, exact)")
-    for column in ("first", "second", "evaluation", "layouts", "success", "only first / second", "p"):
-        table.add_column(column)
+        table.add_row(row.label, str(row.runs), f"{row.final_success:.1%}", interval, *reached)
+    table.caption = "to 50 %, to 90 %: frames, median over the runs"
+    return table
+
+
+def _settings_table(data: Sequence[RunData]) -> Table:
+    """A row a setting, a column a group."""
+    table = _table("settings in which the groups differ")
+    settings = {run.label: run.settings for run in data}
+    table.add_column("setting", no_wrap=True)
+    for column in settings:
+        table.add_column(column, overflow="fold")
+    for key in dict.fromkeys(key for one in settings.values() for key in one):
+        table.add_row(key, *(str(one.get(key, "")) for one in settings.values()))
+    return table
+
+
+def _pair_table(pairs: Sequence[PairRow]) -> Table:
+    table = _table("paired on shared held-out layouts (McNemar, exact)")
+    for column in ("first", "second", "evaluation", "layouts", "success", "only 1st/2nd", "p"):
+        table.add_column(column, overflow="fold")
     for pair in pairs:
         rates = f"{pair.first_rate:.1%} / {pair.second_rate:.1%}"
         only = f"{pair.first_only} / {pair.second_only}"
         table.add_row(pair.first, pair.second, pair.result, str(pair.episodes), rates, only, f"{pair.p_value:.3g}")
-    console.print(table)
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))

@@ -16,6 +16,10 @@ from hjepa.log.metrics import Curve, read_metrics
 
 SUCCESS_TAGS = ("held_out/success_mode_2", "held_out/success_mode_1", "held_out/success", "train/success")
 """A run's learning curve is the first of these that it has."""
+CHANCE = ("seed", "threads", "checkpoint_every", "keep_checkpoints")
+"""Settings of `train` in which the runs of a group may differ."""
+LABEL_WIDTH = 40
+"""Characters up to which a group is called by its settings."""
 SMOOTHING = 5
 """Points over which a success curve is averaged before it is compared with a threshold."""
 
@@ -27,9 +31,13 @@ class RunData:
     name: str
     group: str
     """Names the config apart from seed and run folder; runs of a group differ by chance alone."""
+    label: str
+    """The group in a few words."""
+    settings: dict[str, Any]
+    """The settings in which the groups differ, by dotted key; empty without a readable config."""
     curves: dict[str, Curve]
     results: dict[str, dict[str, Any]]
-    """Content of RUN/eval/*.json by file name."""
+    """`seeds` and `returns` of RUN/eval/*.json by file name."""
     notes: tuple[str, ...]
     """What could not be read, a line each."""
 
@@ -48,27 +56,44 @@ def read_runs(folders: Sequence[Path]) -> list[RunData]:
         notes: list[str] = []
         configs.append(_config(folder, notes))
         read.append((_curves(folder, notes), _results(folder, notes), notes))
-    names, groups = _names(folders), group_names(configs, _names(folders))
+    names, settings = _names(folders), differing_settings(configs)
+    groups = group_names(settings, configs, names)
+    labels = group_labels(groups, names)
     return [
-        RunData(name, group, curves, results, tuple(notes))
-        for name, group, (curves, results, notes) in zip(names, groups, read, strict=True)
+        RunData(name, group, labels[group], setting, curves, results, tuple(notes))
+        for name, group, setting, (curves, results, notes) in zip(names, groups, settings, read, strict=True)
     ]
 
 
-def group_names(configs: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
-    """Name each config by the keys in which the groups differ, such as `levels.1.stride=8`.
+def group_names(
+    settings: Sequence[dict[str, Any]], configs: Sequence[dict[str, Any]], names: Sequence[str]
+) -> list[str]:
+    """Name each run by the settings in which the groups differ, such as `levels.1.stride=8`.
 
-    The seed and the run's folder make no difference. A run without config is a group of its own.
+    A run without config is a group of its own.
     """
+    texts = [", ".join(f"{key}={value}" for key, value in one.items()) for one in settings]
+    return [text or "all" if config else name for text, config, name in zip(texts, configs, names, strict=True)]
+
+
+def group_labels(groups: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Each group in a few words: by its settings where they are few, else by its runs."""
+    if all(len(group) <= LABEL_WIDTH for group in groups):
+        return {group: group for group in groups}
+    members = {group: [name for one, name in zip(groups, names, strict=True) if one == group] for group in groups}
+    return {
+        group: runs[0] if len(runs) == 1 else f"{runs[0]} and {len(runs) - 1} more" for group, runs in members.items()
+    }
+
+
+def differing_settings(configs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each config, the settings in which they differ; the seed, and what is only shown, make no difference."""
     flat = [_flatten(_without_chance(config)) for config in configs]
     keys = sorted({key for one in flat if one for key in one})
-    known = [one for one, config in zip(flat, configs, strict=True) if config]
+    both = list(zip(flat, configs, strict=True))
+    known = [one for one, config in both if config]
     differing = [key for key in keys if len({repr(one.get(key)) for one in known}) > 1]
-    groups = []
-    for one, config, name in zip(flat, configs, names, strict=True):
-        parts = [f"{key}={one[key]}" for key in differing if key in one]
-        groups.append(name if not config else ", ".join(parts) or "all")
-    return groups
+    return [{key: one[key] for key in differing if key in one} if config else {} for one, config in both]
 
 
 def smoothed(curve: Curve) -> Curve:
@@ -101,32 +126,42 @@ def common_grid(curves: Sequence[Curve], points: int = 100) -> tuple[Float[np.nd
 
 def _curves(folder: Path, notes: list[str]) -> dict[str, Curve]:
     try:
-        return read_metrics(folder / "metrics.csv")
-    except FileNotFoundError:
+        curves = read_metrics(folder / "metrics.csv")
+    except OSError:
         notes.append(f"{folder.name}: no metrics.csv, so no learning curve")
         return {}
+    if not any(tag in curves for tag in SUCCESS_TAGS):
+        notes.append(f"{folder.name}: metrics.csv has none of {', '.join(SUCCESS_TAGS)}, so no learning curve")
+    return curves
 
 
 def _config(folder: Path, notes: list[str]) -> dict[str, Any]:
     try:
-        loaded = YAML(typ="safe", pure=True).load((folder / "config.yaml").read_text())
-    except (FileNotFoundError, YAMLError):
+        loaded = YAML(typ="safe", pure=True).load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, YAMLError):
+        loaded = None
+    if not isinstance(loaded, dict):
         notes.append(f"{folder.name}: no readable config.yaml, compared as a group of its own")
         return {}
-    return loaded if isinstance(loaded, dict) else {}
+    return loaded
 
 
 def _results(folder: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
     results = {}
     for path in sorted((folder / "eval").glob("*.json")):
         try:
-            content = json.loads(path.read_text())
-            if len(content["seeds"]) != len(content["returns"]):
-                raise ValueError("seeds and returns differ in number")
-            results[path.name] = content
-        except (ValueError, KeyError, TypeError):
+            results[path.name] = _result(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             notes.append(f"{folder.name}: eval/{path.name} is not a result of `hjepa eval`, left out")
     return results
+
+
+def _result(content: dict[str, Any]) -> dict[str, Any]:
+    # Only what is compared is looked at, so that results of other versions are read too.
+    seeds, returns = content["seeds"], content["returns"]
+    if len(seeds) != len(returns):
+        raise ValueError("seeds and returns differ in number")
+    return {"seeds": [int(seed) for seed in seeds], "returns": [float(value) for value in returns]}
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -136,9 +171,11 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _without_chance(config: dict[str, Any]) -> dict[str, Any]:
-    train = {key: value for key, value in (config.get("train") or {}).items() if key != "seed"}
-    rest = {key: value for key, value in config.items() if key not in ("run", "train")}
-    return {**rest, "train": train}
+    # Neither do what is shown of a run, and where it is kept, change what it learns.
+    train = config.get("train")
+    kept = {key: value for key, value in train.items() if key not in CHANCE} if isinstance(train, dict) else train
+    rest = {key: value for key, value in config.items() if key not in ("run", "eval", "log", "train")}
+    return {**rest, "train": kept}
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
