@@ -15,7 +15,7 @@ from hjepa.log.charts import draw_calibration, draw_matrix, draw_value_map
 from hjepa.log.decisions import DecisionTracker
 from hjepa.log.embedding import HEADER, LIMIT, embeddings
 from hjepa.log.facts import FactReader, carried_name, door_name, rooms
-from hjepa.log.matrix import probe_matrix
+from hjepa.log.matrix import places, probe_matrix
 from hjepa.log.prediction import gap_scalars, level_steps, prediction_scalars, reality_gap
 from hjepa.log.sample import concatenate, play
 from hjepa.log.trace import Recorder
@@ -194,6 +194,10 @@ def test_probes_find_what_states_hold_and_only_that(sample):
         "room",
     }
     assert draw_matrix(matrix).shape[2] == 3
+    read = places(replace(wide, levels=levels))
+    assert read.errors[0] < 0.1 < read.errors[1]
+    there = read.at(0, told[1])
+    assert torch.allclose(there, torch.stack([facts.column[1], facts.row[1]], -1).float(), atol=0.3)
 
 
 def test_the_map_is_what_the_agent_says_on_arriving(agent):

@@ -52,6 +52,36 @@ def probe_matrix(sample: Sample) -> ProbeMatrix:
     return ProbeMatrix(tuple(facts), torch.tensor(accuracy).view(shape), torch.tensor(baseline), tuple(constant))
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where each level's states say that the agent is: a linear readout of the true column and row."""
+
+    weights: tuple[Float[Tensor, "D_1 2"], ...]
+    errors: tuple[float, ...]
+    """Mean distance to the true place on other layouts, in cells, a level."""
+
+    def at(self, level: int, states: Float[Tensor, "N D"]) -> Float[Tensor, "N 2"]:
+        """Columns and rows that states of a level stand for."""
+        return _with_one(states) @ self.weights[level]
+
+
+def places(sample: Sample) -> Places:
+    """Fit the readout on the even rows of a sample; its errors are those on the odd ones."""
+    true = torch.stack([sample.facts.column, sample.facts.row], -1).float()
+    weights, errors = [], []
+    for level in sample.levels:
+        learned, asked = (_with_one(level.state[rows::2].flatten(0, 1)) for rows in (0, 1))
+        solution = _solve(learned, true[::2].flatten(0, 1))
+        off = asked @ solution - true[1::2].flatten(0, 1)
+        weights.append(solution.cpu())
+        errors.append(float(torch.linalg.vector_norm(off, dim=-1).mean()))
+    return Places(tuple(weights), tuple(errors))
+
+
+def _with_one(rows: Float[Tensor, "N D"]) -> Float[Tensor, "N D_1"]:
+    return torch.nn.functional.pad(rows, (0, 1), value=1.0)
+
+
 def _commonest(labels: Int[Tensor, "B T"]) -> float:
     learned, asked = labels[::2], labels[1::2]
     return float((asked == learned.flatten().mode().values).float().mean())

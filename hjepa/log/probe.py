@@ -146,16 +146,16 @@ class Probe(nn.Module):
 
     @torch.no_grad()
     def decode(self, level: int, state: Float[Tensor, "*B D"]) -> DecodedView:
-        """The view that a state of `level` stands for."""
-        logits = self.decoder(level)(state)
+        """The view that a state of `level` stands for, on the cpu."""
+        logits = self.decoder(level)(state.to(self.decoder(level).mean.device)).cpu()
         objects, colors, states = logits.split([OBJECTS, COLORS, STATES], -1)
         view = torch.stack([part.argmax(-1) for part in (objects, colors, states)], -1)
         return DecodedView(view, objects.softmax(-1).amax(-1))
 
     @torch.no_grad()
     def position(self, level: int, state: Float[Tensor, "*B D"]) -> Float[Tensor, "*B 2"]:
-        """Columns and rows since the episode's start, in the frame of `pose.PoseTracker`."""
-        return self.decoder(level).pose(state)[..., :2]
+        """Columns and rows since the episode's start, in the frame of `pose.PoseTracker`, on the cpu."""
+        return self.decoder(level).pose(state.to(self.decoder(level).mean.device))[..., :2].cpu()
 
     def position_error(self, level: int) -> float:
         """Mean error of `position` when last scored, in cells; inf before that."""

@@ -3,7 +3,7 @@
 One picture a record. The border of a subgoal is coloured by why it was set at this step, and grey while it is kept; the
 bar below has the whole episode, with every re-plan in the colour of its reason. On the true grid, dots are where
 level 0 plans to go, a ring is where the probe places a subgoal, and a line of smaller rings the further waypoints of
-the plan it is from. Places are drawn only where the probe has been right to within `TRUSTED` cells.
+the plan it is from. Places are drawn only where they have been right to within `TRUSTED` cells.
 """
 
 from collections.abc import Sequence
@@ -31,6 +31,7 @@ from hjepa.log.draw import (
     plain,
     row_of,
 )
+from hjepa.log.matrix import Places
 from hjepa.log.pose import to_grid
 from hjepa.log.probe import Probe
 from hjepa.log.trace import Trace
@@ -82,12 +83,19 @@ def replay(trace: Trace, height: int) -> Replay:
 
 
 def episode_strip(
-    trace: Trace, probe: Probe | None, tile: int = 20, records: Sequence[int] | None = None
+    trace: Trace,
+    probe: Probe | None,
+    tile: int = 20,
+    records: Sequence[int] | None = None,
+    places: Places | None = None,
 ) -> UInt8[np.ndarray, "T H W 3"]:
-    """Pictures of the given records (None: all): view, each level's subgoal, true grid."""
+    """Pictures of the given records (None: all): view, each level's subgoal, true grid.
+
+    `places` tells where states are on the true grid; without it the probe does, counted from the episode's start.
+    """
     course = replay(trace, tile * trace.record.image.shape[2])
     steps = range(trace.length + 1) if records is None else records
-    pictures = [_picture(trace, probe, course, step, tile) for step in steps]
+    pictures = [_picture(trace, probe, places, course, step, tile) for step in steps]
     height = max(picture.shape[0] for picture in pictures)
     width = max(picture.shape[1] for picture in pictures)
     return np.stack([pad(picture, height, width) for picture in pictures])
@@ -98,12 +106,12 @@ def reason_of(trace: Trace, level: int, step: int) -> str:
     return REPLAN_REASONS[int(trace.levels[level].reason[step])]
 
 
-def _picture(trace: Trace, probe: Probe | None, course: Replay, step: int, tile: int) -> Picture:
+def _picture(trace: Trace, probe: Probe | None, places: Places | None, course: Replay, step: int, tile: int) -> Picture:
     seen = frame(draw_view(trace.record.image[step].numpy(), tile), REASON_COLORS["kept"])
     parts = [label(seen, f"seen, step {step}")]
     lower = [level for level in range(len(trace.levels)) if bool(trace.levels[level].subgoal.active.any())]
     parts += [_subgoal(trace, probe, level, step, tile) for level in lower]
-    grid = _marked(trace, probe, course, lower, step)
+    grid = _marked(trace, probe, places, course, lower, step)
     parts.append(label(frame(grid, REASON_COLORS["kept"]), "true grid"))
     row = row_of(parts)
     return column_of([row, *(timeline(trace, level, step, row.shape[1]) for level in lower)])
@@ -139,21 +147,34 @@ def _subgoal(trace: Trace, probe: Probe | None, level: int, step: int, tile: int
     return label(frame(drawn, REASON_COLORS[reason]), text)
 
 
-def _marked(trace: Trace, probe: Probe | None, course: Replay, lower: Sequence[int], step: int) -> Picture:
+def _marked(
+    trace: Trace, probe: Probe | None, places: Places | None, course: Replay, lower: Sequence[int], step: int
+) -> Picture:
     grid = course.grids[step]
-    if probe is None:
-        return grid
     plan = trace.levels[0].states[step]
-    if probe.position_error(0) <= TRUSTED and bool(plan.isfinite().all()):
-        for forward, right in probe.position(0, plan).tolist():
-            grid = mark(grid, *to_grid(course.start, (forward, right)), course.tile, LEVEL_COLORS[0], filled=True)
+    if bool(plan.isfinite().all()):
+        for column, row in _on_grid(probe, places, course, 0, plan):
+            grid = mark(grid, column, row, course.tile, LEVEL_COLORS[0], filled=True)
     for level in lower:
         subgoal, setter = trace.levels[level].subgoal, min(level + 1, len(trace.levels) - 1)
-        if bool(subgoal.active[step]) and probe.position_error(setter) <= TRUSTED:
+        if bool(subgoal.active[step]):
             waypoints = torch.stack([subgoal.latent[step], *last_plan(trace, setter, step)[1:]])
-            places = [to_grid(course.start, (x, y)) for x, y in probe.position(setter, waypoints).tolist()]
-            grid = path(grid, places, course.tile, LEVEL_COLORS[(level + 1) % len(LEVEL_COLORS)])
+            found = _on_grid(probe, places, course, setter, waypoints)
+            if found:
+                grid = path(grid, found, course.tile, LEVEL_COLORS[(level + 1) % len(LEVEL_COLORS)])
     return grid
+
+
+def _on_grid(
+    probe: Probe | None, places: Places | None, course: Replay, level: int, states: Float[Tensor, "N D"]
+) -> list[tuple[float, float]]:
+    """Columns and rows of states; none where nothing tells them well enough."""
+    if places is not None:
+        known = places.errors[level] <= TRUSTED
+        return [(column, row) for column, row in places.at(level, states).tolist()] if known else []
+    if probe is None or probe.position_error(level) > TRUSTED:
+        return []
+    return [to_grid(course.start, (forward, right)) for forward, right in probe.position(level, states).tolist()]
 
 
 def last_plan(trace: Trace, level: int, step: int) -> Float[Tensor, "H D"]:

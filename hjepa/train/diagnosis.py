@@ -12,7 +12,7 @@ from hjepa.log import sample_tags
 from hjepa.log.calibration import calibration_scalars
 from hjepa.log.charts import draw_calibration, draw_matrix, draw_value_map
 from hjepa.log.embedding import embeddings
-from hjepa.log.matrix import probe_matrix
+from hjepa.log.matrix import places, probe_matrix
 from hjepa.log.prediction import chosen_macro_actions, gap_scalars, macro_scalars, prediction_scalars
 from hjepa.log.probe import Probe
 from hjepa.log.sample import Sample, concatenate, play
@@ -62,7 +62,7 @@ class Diagnosis:
         recorder = Recorder(self._config.env.id, limit=1)
         sample = self._play(2, 0.0, recorder)
         if "strips" in kinds:
-            self._strips(recorder, probe, frames)
+            self._strips(recorder, sample, probe, frames)
         if "prediction" in kinds:
             self._prediction(sample, frames)
         if "critic" in kinds:
@@ -82,10 +82,11 @@ class Diagnosis:
     def _seed_of(self, row: int, episode: int) -> int:
         return held_out_seed(self._suite, row + episode * self._rows)
 
-    def _strips(self, recorder: Recorder, probe: Probe | None, frames: int) -> None:
+    def _strips(self, recorder: Recorder, sample: Sample, probe: Probe | None, frames: int) -> None:
         for trace in recorder.traces:
             shown = list(range(min(trace.length + 1, STRIP_RECORDS)))
-            self._writer.gif(sample_tags.EPISODE_STRIP(), episode_strip(trace, probe, records=shown), frames)
+            strip = episode_strip(trace, probe, records=shown, places=places(sample))
+            self._writer.gif(sample_tags.EPISODE_STRIP(), strip, frames)
 
     def _prediction(self, sample: Sample, frames: int) -> None:
         agent = self._agent
