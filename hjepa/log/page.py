@@ -28,7 +28,8 @@ position, carried object, door and room) goes to probes and pictures only.
 PICTURES = """\
 ## How the pictures read
 
-All from one run of `configs/doorkey_5x5.yaml` (seed 0, 18,000 frames, one CPU thread), by its last weights.
+All from one run of `configs/doorkey_5x5.yaml` (`train.seed=100 eval.seed=1000`, 18,000 frames, one CPU thread), by its
+last weights.
 
 ![One picture of an episode strip](images/tensorboard_strip.png)
 
