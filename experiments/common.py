@@ -99,7 +99,12 @@ def study(script: str, description: str, arguments: Sequence[str] | None) -> Stu
     sweep = sweep.model_copy(update={"dir": str(given.runs)}) if given.runs else sweep
     frames = [f"train.frames={given.frames}"] if given.frames is not None else []
     overrides = ("train.threads=1", *frames, *given.overrides)
-    command = " ".join([parser.prog, *(sys.argv[1:] if arguments is None else arguments)])
+    # Where the runs lie says nothing of what they are.
+    words = [*(sys.argv[1:] if arguments is None else arguments)]
+    if "--runs" in words:
+        place = words.index("--runs")
+        del words[place : place + 2]
+    command = " ".join([parser.prog, *words])
     return Study(folder, sweep, given.jobs, given.episodes, given.publish, overrides, command)
 
 
