@@ -137,7 +137,7 @@ def _is_new(trace: Trace, level: int, step: int) -> bool:
 
 def _sheet_row(trace: Trace, probe: Probe | None) -> Picture:
     steps = np.unique(np.linspace(0, trace.length, SHEET_PICTURES).round().astype(int)).tolist()
-    strip = episode_strip(trace, probe, tile=10, records=steps)
+    strip = episode_strip(trace, probe, tile=18, records=steps)
     outcome = "success" if trace.success else "failure"
     row = row_of(list(strip), gap=12)
     return label(pad(row, row.shape[0], row.shape[1]), f"seed {trace.seed}: {outcome} after {trace.length} steps", 13)
