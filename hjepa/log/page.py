@@ -26,6 +26,16 @@ position, carried object, door and room) goes to probes and pictures only.
 """
 
 PICTURES = """\
+## The dashboards
+
+A two-level run of `configs/doorkey_8x8.yaml` (`train.seed=2`, 50,000 frames), as a browser shows it.
+
+![Custom scalars](images/tensorboard_custom_scalars.png)
+
+![Images](images/tensorboard_images.png)
+
+![Projector, level 0](images/tensorboard_projector.png)
+
 ## How the pictures read
 
 All from one run of `configs/doorkey_5x5.yaml` (`train.seed=100 eval.seed=1000`, 18,000 frames, one CPU thread), by its
