@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -155,7 +155,7 @@ def markdown(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def provenance(folders: Sequence[Path]) -> dict[str, str]:
+def provenance(folders: Iterable[Path]) -> dict[str, str]:
     """Commits, seeds, frames and hardware of the runs, in words."""
     kept = [json.loads((folder / "provenance.json").read_text()) for folder in folders]
     return {

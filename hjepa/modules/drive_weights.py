@@ -32,7 +32,7 @@ def drive_floors(given: Mapping[str, float], spec: AgentSpec) -> Float[Tensor, "
 
 
 def _check_names(given: Mapping[str, float], drives: tuple[str, ...]) -> None:
-    """A weight for a kind of drive that is not in use is idle, so that a drive is swapped by one line; a name that is no
+    """A kind of drive that is not in use may have a weight, so that a drive is swapped by one line; a name that is no
     kind is a slip."""
     known = {*drives, *kinds("drive")}
     for name in given:
