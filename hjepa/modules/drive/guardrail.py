@@ -10,6 +10,7 @@ from torch import Tensor
 from hjepa.config import ModuleConfig
 from hjepa.cost import object_ahead, observation_code
 from hjepa.interfaces import Drive, MemoryState, ShortTermMemory
+from hjepa.modules.last_entry import last_code
 from hjepa.types import AgentSpec, Signals
 
 FORWARD = 2
@@ -44,11 +45,8 @@ class GuardrailDrive(Drive):
         self.register_buffer("hazards", torch.tensor([NUMBERS[name] for name in config.hazards], dtype=torch.int64))
 
     def perceived(self, signals: Signals, memory: ShortTermMemory, contents: MemoryState) -> Float[Tensor, " B"]:
-        time = contents.time.masked_fill(contents.imagined, -1)
-        latest, place = time.max(1, keepdim=True)
-        before = contents.code.gather(1, place).squeeze(1)
-        known = (latest.squeeze(1) >= 0) & ~signals.is_first
-        entered = known & (signals.previous_action == FORWARD) & self._hazard(before)
+        before, known = last_code(contents)
+        entered = known & ~signals.is_first & (signals.previous_action == FORWARD) & self._hazard(before)
         facing = self._hazard(observation_code(signals.observation.image))
         return torch.where(entered, 1.0, self.warning * facing)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from hjepa.config import ModuleConfig
 from hjepa.cost import interaction
 from hjepa.interfaces import Drive, MemoryState, ShortTermMemory
+from hjepa.modules.last_entry import last_code
 from hjepa.types import AgentSpec, Signals
 
 
@@ -32,9 +33,7 @@ class InteractionDrive(Drive):
 
     def perceived(self, signals: Signals, memory: ShortTermMemory, contents: MemoryState) -> Float[Tensor, " B"]:
         # The deed is the last entry: what was seen there, and the action taken (as executed, `previous_action`).
-        time = contents.time.masked_fill(contents.imagined, -1)
-        latest, place = time.max(1, keepdim=True)
-        deed = interaction(contents.code.gather(1, place).squeeze(1), signals.previous_action)
-        times, episodes = memory.interacted(contents, deed)
-        fresh = (latest.squeeze(1) >= 0) & ~signals.is_first & (times == 1)
+        code, known = last_code(contents)
+        times, episodes = memory.interacted(contents, interaction(code, signals.previous_action))
+        fresh = known & ~signals.is_first & (times == 1)
         return torch.where(fresh, -torch.rsqrt(episodes.clamp_min(1).float()), 0.0)
