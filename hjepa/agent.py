@@ -140,7 +140,8 @@ class Agent(nn.Module):
         """
         task = self.configure(record.mission)
         observation = Observation(record.image, record.mission)
-        lowest, carry = self.perceive(observation, record, state.carry, task)
+        before = self.carried(state.carry, record.is_first)
+        lowest, carry = self.perceive(observation, record, before, task)
         memory = self.memory.reset(state.memory, record.is_first)
         code = observation_code(record.image)
         here = situation(code, carry)
@@ -151,13 +152,15 @@ class Agent(nn.Module):
             record.is_first,
             surprise,
             self.memory.tried(memory, here, self.spec.env.num_actions),
+            self.memory.futile(memory, code, here, self.spec.env.num_actions),
             tuple((injected or {}).get(level) for level in range(len(states))),
         )
         subgoals = tuple(tick(subgoal, record.is_first) for subgoal in state.subgoals[: len(states)])
         choice = self.actor.decide(self.world, states, subgoals, task, request)
         choice = replace(choice, action=explore(choice.action, epsilon, self.spec.env.num_actions))
         # Mode 1 has acted by now: cost, memory and the prediction of what comes next do not steer this decision.
-        energies = self._perceived_energies(observation, record, lowest, task, memory)
+        discovered = self.perception.discovered(before, carry).masked_fill(record.is_first, 0.0)
+        energies = self._perceived_energies(observation, record, lowest, discovered, task, memory)
         values = self.values(states, task)
         time = torch.where(record.is_first, 0, state.time + 1)
         intrinsic = intrinsic_energy(energies, task.intrinsic_weights)
@@ -182,9 +185,13 @@ class Agent(nn.Module):
         self, observation: Observation, record: Percept, carry: Tensor, task: Task
     ) -> tuple[Float[Tensor, "B D"], Tensor]:
         """Level-0 state and new carry, which starts anew where an episode does."""
-        fresh = self.perception.initial(len(record.is_first), record.is_first.device)
-        first = record.is_first.view(-1, *([1] * (carry.dim() - 1)))
-        return self.perception(observation, record.previous_action, torch.where(first, fresh, carry), task.tokens)
+        carry = self.carried(carry, record.is_first)
+        return self.perception(observation, record.previous_action, carry, task.tokens)
+
+    def carried(self, carry: Tensor, is_first: Bool[Tensor, " B"]) -> Tensor:
+        """Perception's carry, anew where an episode begins."""
+        first = is_first.view(-1, *([1] * (carry.dim() - 1)))
+        return torch.where(first, self.perception.initial(len(is_first), is_first.device), carry)
 
     def values(self, states: tuple[Tensor, ...], task: Task) -> tuple[Tensor, ...]:
         """Each level's energy-to-go [B]."""
@@ -200,7 +207,13 @@ class Agent(nn.Module):
         )
 
     def _perceived_energies(
-        self, observation: Observation, record: Percept, state: Tensor, task: Task, memory: MemoryState
+        self,
+        observation: Observation,
+        record: Percept,
+        state: Tensor,
+        discovered: Tensor,
+        task: Task,
+        memory: MemoryState,
     ) -> Float[Tensor, "B U"]:
         flat = len(self.spec.levels) == 1
         signals = Signals(
@@ -208,6 +221,7 @@ class Agent(nn.Module):
             observation,
             record.previous_action,
             record.is_first,
+            discovered,
             state,
             task.goal if flat else torch.zeros_like(state),
             task.has_goal if flat else torch.zeros_like(task.has_goal),

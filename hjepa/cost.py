@@ -64,9 +64,14 @@ def object_ahead(code: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
     return code >> HASH_BITS + 6
 
 
+def context(code: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
+    """What lay ahead and what was in hand in the observation that has this code, below `CONTEXTS`."""
+    return code >> HASH_BITS & CONTEXTS - 1
+
+
 def interaction(code: Int[Tensor, "*B"], action: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
     """Number, below `INTERACTIONS`, of doing `action` to what lies ahead with what is in hand; places do not matter."""
-    return (code >> HASH_BITS & CONTEXTS - 1) * ACTIONS + action.clamp(0, ACTIONS - 1)
+    return context(code) * ACTIONS + action.clamp(0, ACTIONS - 1)
 
 
 def situation(code: Int[Tensor, " B"], carry: Tensor) -> Int[Tensor, " B"]:

@@ -41,6 +41,7 @@ from hjepa.types import (
     Subgoal,
     Task,
     TensorStruct,
+    Trajectory,
 )
 
 __all__ = [
@@ -126,6 +127,16 @@ class Perception(Module):
             state, carry = self(observation[:, t], previous_action[:, t], carry, tokens[:, t])
             states.append(state)
         return torch.stack(states, 1)
+
+    def discovered(self, before: Tensor, after: Tensor) -> Float[Tensor, " B"]:
+        """Cells that the carry `after` a step holds and the one `before` it did not, as a share of the view; 0 for a
+        kind that keeps no map."""
+        return torch.zeros(len(after), device=after.device)
+
+    def mirror(self, trajectory: Trajectory) -> Trajectory:
+        """The windows as they would have been in the mirror image of the world, for a kind that knows what its carry
+        means; others give them back as they are."""
+        return trajectory
 
 
 # ------------------------------------------------------------------------------------------------ 3 world model
@@ -275,6 +286,13 @@ class ShortTermMemory(Module):
     def tried(self, contents: MemoryState, situation: Int[Tensor, " B"], num_actions: int) -> Int[Tensor, "B A"]:
         """How often each action was taken in this situation of this episode."""
 
+    @abstractmethod
+    def futile(
+        self, contents: MemoryState, code: Int[Tensor, " B"], situation: Int[Tensor, " B"], num_actions: int
+    ) -> Int[Tensor, "B A"]:
+        """How often in this episode each action was taken with the same ahead and in hand as now (`cost.context`), and
+        left the situation as it was. `code` and `situation` are the present ones, not yet written."""
+
 
 # ------------------------------------------------------------------------------------------------ 7 actor
 @dataclass(frozen=True)
@@ -288,6 +306,8 @@ class Request(TensorStruct):
     """Relative prediction error of the last step; 1 is typical."""
     tried: Int[Tensor, "B A"]
     """How often each environment action was taken in this same situation of this episode."""
+    futile: Int[Tensor, "B A"]
+    """How often it changed nothing in this episode, with the same ahead and in hand as now."""
     injected: tuple[Tensor | None, ...]
     """For each level, subgoals [B, G] that replace its own (an oracle's, for diagnosis), or None."""
 

@@ -49,6 +49,22 @@ class TensorStruct:
                 changed[field.name] = tuple(item.map(function) for item in value)
         return replace(self, **changed)  # type: ignore[type-var]
 
+    def join(self, other: Self) -> Self:
+        """Rows of `other` after those of this struct; what is not a tensor is this one's."""
+        tensors = iter(other.tensors())
+        return self.map(lambda tensor: torch.cat((tensor, next(tensors))))
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor, in the order of `map`."""
+        found: list[Tensor] = []
+
+        def collect(tensor: Tensor) -> Tensor:
+            found.append(tensor)
+            return tensor
+
+        self.map(collect)
+        return found
+
     def __getitem__(self, index: "int | slice | Tensor | tuple[slice | int, ...]") -> Self:
         return self.map(lambda tensor: tensor[index])
 
@@ -131,6 +147,8 @@ class Signals(TensorStruct):
     previous_action: Int[Tensor, " B"]
     """The action that led here, -1 in the first record of an episode."""
     is_first: Bool[Tensor, " B"]
+    discovered: Float[Tensor, " B"]
+    """Cells that perception now remembers and did not before, as a share of the view; 0 where it keeps no map."""
     state: Float[Tensor, "B D"]
     """Level-0 state, detached."""
     goal: Float[Tensor, "B D"]

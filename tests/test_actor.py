@@ -20,6 +20,7 @@ def quiet(rows: int, levels: int, **changed) -> Request:
         "is_first": torch.zeros(rows, dtype=torch.bool),
         "surprise": torch.ones(rows),
         "tried": torch.zeros(rows, 3, dtype=torch.int64),
+        "futile": torch.zeros(rows, 3, dtype=torch.int64),
         "injected": (None,) * levels,
     }
     return Request(**fields | changed)

@@ -102,7 +102,7 @@ def test_an_override_inside_a_level_s_empty_slot_copies_the_top_one(tmp_path: Pa
         ("train.seed.x=1", "train.seed.x: "),
         ("levels=[]", "levels: "),
         ("perception=3", "perception: must be a mapping"),
-        ("perception.crop=8", "perception.crop: must be odd"),
+        ("perception.crop=8", "perception.crop: must be an odd multiple of 3"),
         ("run.dir=[1]", "run.dir: must be a valid string"),
         ("seed", "'seed': an override is key=value"),
         ("train.seed=[", "train.seed: "),

@@ -96,6 +96,17 @@ def test_r31_greedy_policy_is_right_with_five_steps():
     assert (values(module).argmin(-1) == 1).all()
 
 
+def test_advantage_learning_widens_gaps_and_leaves_the_best_values():
+    torch.manual_seed(0)
+    wide = critic(width=64, steps=1, gap=0.5)
+    train(wide, corridor, updates=1200)
+    states = torch.eye(CELLS)[: CELLS - 1]
+    found, exact = wide.action_values(states, torch.zeros(CELLS - 1, 0, 0)).detach(), optimum()
+    torch.testing.assert_close(found.amin(1), exact.amin(1), atol=0.08, rtol=0)
+    gaps, exact_gaps = found[:, 0] - found[:, 1], exact[:, 0] - exact[:, 1]
+    assert float((gaps / exact_gaps).median()) == pytest.approx(2.0, abs=0.4)
+
+
 def test_energies_of_any_scale_give_the_same_critic():
     learned = []
     for scale in (0.01, 1.0, 100.0):
@@ -198,7 +209,10 @@ def test_double_q_takes_the_online_argmin_and_the_targets_value():
     expected = example.energies[:, 0] + GAMMA * target_values.gather(-1, best[..., None])[:, 1, 0]
     rows = example.reaches[:, 0] & ~example.ended[:, 0]
     assert rows.any()
-    goals = module.targets(example, module._bootstrap(example, target, best))
+    taken = example.actions.clamp_min(0)
+    bootstrap, lag = module._bootstrap(example, target, best, taken)
+    torch.testing.assert_close(lag, target_values.gather(-1, taken[..., None]).squeeze(-1) - target_values.amin(-1))
+    goals = module.targets(example, bootstrap)
     torch.testing.assert_close(goals[rows, 0], expected[rows])
 
 

@@ -8,6 +8,7 @@ import torch
 from hjepa.config.registry import load_class
 from hjepa.cost import INTERACTIONS, interaction, observation_code
 from hjepa.interfaces import MemoryEntry, MemoryState
+from hjepa.modules.drive.discovery import DiscoveryDrive
 from hjepa.modules.drive.effort import EffortDrive
 from hjepa.modules.drive.elliptical import EllipticalDrive
 from hjepa.modules.drive.goal_distance import GoalDistanceDrive
@@ -20,7 +21,16 @@ from hjepa.types import AgentSpec, EnvSpec, LevelSpec, Observation, Signals
 DIM, FORWARD = 8, 2
 LEVEL = LevelSpec(0, DIM, 4, DIM, 7, 1, 1, 4, 7, 7, DIM, 1, 0, 0.99)
 SPEC = AgentSpec(EnvSpec("none", 7, (7, 7), 100), (LEVEL,), (), (), 0, 0.99)
-KINDS = (TaskDrive, NoveltyDrive, EllipticalDrive, EffortDrive, InteractionDrive, GuardrailDrive, GoalDistanceDrive)
+KINDS = (
+    TaskDrive,
+    NoveltyDrive,
+    EllipticalDrive,
+    EffortDrive,
+    InteractionDrive,
+    DiscoveryDrive,
+    GuardrailDrive,
+    GoalDistanceDrive,
+)
 
 
 class ExactMemory:
@@ -67,13 +77,16 @@ def memory_of(images=None, keys=None, rows=2, places=3, visits=16, imagined=Fals
     )
 
 
-def signals(image=None, action=None, reward=None, first=None, state=None, goal=None, has_goal=None, rows=2):
+def signals(
+    image=None, action=None, reward=None, first=None, discovered=None, state=None, goal=None, has_goal=None, rows=2
+):
     image = torch.zeros(rows, 7, 7, 3, dtype=torch.uint8) if image is None else image
     return Signals(
         torch.zeros(rows) if reward is None else torch.tensor(reward),
         Observation(image, torch.zeros(rows, 1, dtype=torch.int64)),
         torch.full((rows,), -1) if action is None else torch.tensor(action),
         torch.zeros(rows, dtype=torch.bool) if first is None else torch.tensor(first),
+        torch.zeros(rows) if discovered is None else discovered,
         torch.zeros(rows, DIM) if state is None else state,
         torch.zeros(rows, DIM) if goal is None else goal,
         torch.zeros(rows, dtype=torch.bool) if has_goal is None else torch.tensor(has_goal),
@@ -123,6 +136,7 @@ def test_r28_rows_do_not_see_each_other(kind):
         [2, 3],
         [0.5, 0.0],
         [False, False],
+        torch.rand(2),
         torch.randn(2, DIM),
         torch.randn(2, DIM),
         [True] * 2,
@@ -251,3 +265,8 @@ def remember(memory, contents, image, time):
     code = observation_code(image)
     entry = MemoryEntry(torch.tensor([time]), state, nothing, nothing, nothing.long(), flags, code, code)
     return memory.write(contents, entry)
+
+
+def test_discovery_pays_for_what_was_not_on_the_map():
+    drive = make(DiscoveryDrive)
+    assert energy(drive, signals(discovered=torch.tensor([0.25, 0.0]))) == [-0.25, 0.0]

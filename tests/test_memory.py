@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hjepa.cost import interaction
+from hjepa.cost import HASH_BITS, interaction
 from hjepa.interfaces import MemoryEntry
 from hjepa.modules.memory.key_value import KeyValue
 from hjepa.modules.memory.window import Window
@@ -193,6 +193,25 @@ def test_what_was_tried_is_counted_by_situation_and_action(kind):
     assert module.tried(contents, six, 7)[1].sum() == 0
     contents = module.reset(contents, torch.tensor([True, False]))
     assert module.tried(contents, five, 7).sum(1).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_changed_nothing_is_counted_by_what_is_ahead_and_in_hand(kind):
+    """The fields of `entry` are its code and situation; codes of one context differ in their low bits."""
+    module = make(kind, capacity=6)
+    contents = module.initial(1, CPU)
+    here, like, other = 5, 6, 5 | 1 << HASH_BITS
+    for step, code in enumerate((here, here, like, other, other)):
+        contents = module.write(contents, entry(basis(0)[:1], step, code=code))
+    present = torch.tensor([here])
+    # `entry` takes its action from the step: 0 left things as they were, 1 and 2 did not; 3 is of another context.
+    assert module.futile(contents, present, present, 7).tolist() == [[1, 0, 0, 0, 0, 0, 0]]
+    elsewhere = torch.tensor([other])
+    assert module.futile(contents, elsewhere, present, 7).tolist() == [[0, 0, 0, 1, 0, 0, 0]]
+    # Whether the last action changed anything only the present situation can tell.
+    assert module.futile(contents, elsewhere, elsewhere, 7).tolist() == [[0, 0, 0, 1, 1, 0, 0]]
+    contents = module.reset(contents, torch.tensor([True]))
+    assert module.futile(contents, present, present, 7).sum() == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -135,7 +135,7 @@ def test_pose_map_rejects_a_map_that_cannot_hold_the_view():
     level = LevelSpec(0, DIM, 4, DIM, 7, 1, 1, 5, 7, 7, DIM, 1, 0, 0.99)
     spec = AgentSpec(EnvSpec("any", 7, (9, 9), 100), (level,), ("task",), (False,), 0, 0.99)
     with pytest.raises(ValueError, match="needs 17"):
-        PoseMap(PoseMap.Config(map_size=13), spec)
+        PoseMap(PoseMap.Config(map_size=13, periphery=9), spec)
 
 
 def test_pose_map_shows_the_carried_object_in_the_hands_and_not_on_the_map():

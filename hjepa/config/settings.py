@@ -40,6 +40,9 @@ class TrainConfig(ConfigModel):
     """Share of the windows drawn around records at which an episode terminated, which are rare and decide what all
     others
     are worth; the rest are uniform."""
+    mirror: bool = False
+    """Whether every second window is seen in a mirror, left and right exchanged, where perception knows how: half the
+    world's layouts come for free. Not where a mission speaks of left and right."""
     frames_per_update: int = Field(default=8, ge=1)
     """Frames collected per update."""
     prefill: int = Field(default=1000, ge=1)

@@ -205,6 +205,7 @@ def signals(sample: Sample) -> Signals:
         sample.observation[:, 5],
         sample.previous_action[:, 5],
         sample.is_first[:, 5],
+        torch.zeros_like(sample.reward[:, 5]),
         sample.states[:, 5],
         sample.goal,
         sample.has_goal,

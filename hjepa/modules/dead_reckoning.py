@@ -7,11 +7,14 @@ in which headings the agent has been in each cell, the low half of a byte with e
 ones: the drive for new views depends on it, and a state without it cannot tell a first visit from a loop.
 """
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from hjepa.modules.cells import COLOURS, DOOR, EMPTY, FLOOR, GOAL, LAVA, STATES
+from hjepa.types import Trajectory
 
 LEFT, RIGHT, FORWARD = 0, 1, 2
 """MiniGrid's actions that move the agent; any other number, -1 included, leaves it where it is."""
@@ -57,6 +60,20 @@ def _turned(trace: UInt8[Tensor, "*B"], quarters: int) -> UInt8[Tensor, "*B"]:
     return (trace << quarters & kept) | (trace >> (4 - quarters) & (0xFF ^ kept))
 
 
+def mirrored(trajectory: Trajectory) -> Trajectory:
+    """What would have been seen, done and mapped in the mirror image of the world: left and right change places."""
+    image = trajectory.observation.image.flip(-3)
+    action = trajectory.previous_action
+    turned = torch.where(action == LEFT, RIGHT, torch.where(action == RIGHT, LEFT, action))
+    layers = trajectory.carries.flip(-1)
+    trace = layers[:, :, 1]
+    kept, sides = trace & 0x55, trace & 0xAA
+    swapped = kept | (sides << 2 & 0x88) | (sides >> 2 & 0x22)
+    layers = torch.stack([layers[:, :, 0], swapped], 2)
+    observation = replace(trajectory.observation, image=image)
+    return replace(trajectory, observation=observation, previous_action=turned, carries=layers)
+
+
 def write_view(layers: UInt8[Tensor, "B 2 size size"], view: UInt8[Tensor, "B V W"]) -> UInt8[Tensor, "B 2 size size"]:
     """Put the visible cells of a packed view on the map, in place, all but the agent's own, and mark its pose.
 
@@ -80,4 +97,4 @@ def full_hands(view: UInt8[Tensor, "B V W"]) -> Bool[Tensor, " B"]:
 
 def trace_of(layers: UInt8[Tensor, "B 2 size size"], view: UInt8[Tensor, "B V W"]) -> UInt8[Tensor, "B size size"]:
     """Headings (4 bits, as the agent looks now) in which it was in each cell with its hands as full as now."""
-    return torch.where(full_hands(view)[:, None, None], layers[:, 1] >> 4, layers[:, 1] & 0xF)
+    return layers[:, 1] >> 4 * full_hands(view)[:, None, None].to(torch.uint8) & 0xF

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hjepa.cost import INTERACTIONS
+from hjepa.cost import INTERACTIONS, context
 from hjepa.cost import interaction as interaction_of
 from hjepa.interfaces import MemoryEntry, MemoryState, ShortTermMemory
 
@@ -145,6 +145,16 @@ class EpisodeLog(ShortTermMemory):
         same = (contents.situation == situation.unsqueeze(-1)) & _perceived(contents)
         counts = torch.zeros(len(situation), num_actions, dtype=torch.int64, device=situation.device)
         return counts.scatter_add(1, contents.action, same.long())
+
+    def futile(
+        self, contents: MemoryState, code: Int[Tensor, " B"], situation: Int[Tensor, " B"], num_actions: int
+    ) -> Int[Tensor, "B A"]:
+        """Perceived entries only, as far back as `capacity` entries."""
+        last = ((contents.written - 1) % self.capacity).unsqueeze(-1)
+        after = contents.situation.roll(-1, 1).scatter(1, last, situation.unsqueeze(-1))
+        alike = (context(contents.code) == context(code).unsqueeze(-1)) & _perceived(contents)
+        counts = torch.zeros(len(code), num_actions, dtype=torch.int64, device=code.device)
+        return counts.scatter_add(1, contents.action, (alike & (contents.situation == after)).long())
 
     def _entry(self, contents: MemoryState, place: Int[Tensor, " B"]) -> MemoryEntry:
         rows = torch.arange(len(place), device=place.device)

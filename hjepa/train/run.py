@@ -45,10 +45,14 @@ class Experience:
     batch_size: int
     window: int
     terminal_share: float
+    mirror: bool
 
     def __call__(self, update: int) -> Trajectory:
         self.collector.collect_until(self.prefill + (update + 1) * self.frames_per_update)
-        return draw(self.store, self.seed, update, self.batch_size, self.window, self.terminal_share)
+        batch = draw(self.store, self.seed, update, self.batch_size, self.window, self.terminal_share)
+        if not self.mirror:
+            return batch
+        return batch[::2].join(self.collector.agent.perception.mirror(batch[1::2]))
 
 
 def train(config: RunConfig, run_dir: Path) -> int:
@@ -153,6 +157,7 @@ def lightning_module(config: RunConfig, run: RunState, updates: int) -> AgentMod
         settings.batch_size,
         settings.window,
         settings.terminal_share,
+        settings.mirror,
     )
     return AgentModule(
         run.agent,

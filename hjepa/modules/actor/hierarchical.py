@@ -42,9 +42,10 @@ class HierarchicalActor(Actor):
         energies
         typically differ between its choices; so it neither drowns them nor is drowned, whatever the drives' scale."""
         habituation: float = Field(1.0, ge=0)
-        """Energy of an action for each time it was already taken in this same situation of the episode, in units of how
-        much choices typically differ (mode 1: of how much the policy's logits do). Against loops; a count in short-term
-        memory stands for the heuristic that real-time search learns (LRTA*, Korf 1990)."""
+        """Energy of an action for each time it was already taken in this same situation of the episode, and for each
+        time it changed nothing in a like one (the same ahead, the same in hand); in units of how much choices typically
+        differ (mode 1: of how much the policy's logits do). Against loops; a count in short-term memory stands for the
+        heuristic that real-time search learns (LRTA*, Korf 1990)."""
         reach_tolerance: float = Field(0.3, ge=0)
         """A subgoal counts as reached within this share of the typical displacement over one step of the level
         above."""
@@ -111,7 +112,8 @@ class HierarchicalActor(Actor):
             latent = latent if given is None else given
             plans[level + 1] = plan
             current[level] = self._commit(level, subgoals[level], latent, reasons[level] > 0)
-        plan, action = self._act(world, states[0], current[0], task, mode, request.tried)
+        habit = self.habituation * (request.tried + request.futile)
+        plan, action = self._act(world, states[0], current[0], task, mode, habit)
         plans[0] = plan
         for made in plans:
             evaluations = evaluations + (made.evaluations if made is not None else 0)
@@ -193,10 +195,9 @@ class HierarchicalActor(Actor):
         return scatter(plan, think, mode.shape[0]), latent.index_copy(0, think, chosen)
 
     def _act(
-        self, world: World, state: Tensor, subgoal: Subgoal, task: Task, mode: Tensor, tried: Int[Tensor, "B A"]
+        self, world: World, state: Tensor, subgoal: Subgoal, task: Task, mode: Tensor, habit: Float[Tensor, "B A"]
     ) -> tuple[Plan | None, Int[Tensor, " B"]]:
-        """The environment action; choices lose by how often they were tried here."""
-        habit = self.habituation * tried
+        """The environment action; choices lose by `habit`."""
         think = (mode == 2).nonzero().squeeze(1)
         action = torch.zeros_like(mode)
         if think.numel() < mode.shape[0]:

@@ -40,6 +40,10 @@ class TemporalDifferenceCritic(Critic):
         expectile: float = Field(0.3, gt=0, lt=1)
         """Above level 0: weight of an under-estimate, against one minus it for an over-estimate. Below 0.5
         the value leans to the lowest energies seen from a state (optimism); 0.5 is the mean."""
+        gap: float = Field(0.0, ge=0, lt=1)
+        """Level 0: alpha of advantage learning (Bellemare et al. 2016, eq. 7): the target of an action grows by so much
+        of its lag behind the best one, which multiplies the gaps between actions by 1 / (1 - alpha) and leaves the best
+        as it is. One step more or less changes a value by 1 - discount of it, far less than a network errs."""
         huber: float = Field(3.0, gt=0)
         """Errors beyond so many spreads count linearly (scalar head). Small values pull toward the median,
         which forgets rare successes."""
@@ -69,7 +73,7 @@ class TemporalDifferenceCritic(Critic):
         self.gamma = spec.discount**spec.span
         self.steps, self.bins, self.reach = config.steps, config.bins, config.reach
         self.rate, self.floor = config.rate, config.floor
-        self.huber = config.huber
+        self.huber, self.gap = config.huber, config.gap
         self.expectile = 0.5 if self.has_actions else config.expectile
         self.body = MLP(spec.dim, config.width, config.width, config.layers - 1)
         self.film = FiLM(spec.token_dim, config.width)
@@ -128,10 +132,11 @@ class TemporalDifferenceCritic(Critic):
         """Mean over the records whose step reaches a record or ends the episode; others have no target."""
         features, valid = self._features(batch.states, batch.tokens), batch.reaches | batch.ended
         best = self._expected(self._read(features.detach())).detach().argmin(-1)
-        goals = self.targets(batch, self._bootstrap(batch, target, best))
         taken = torch.zeros_like(best)
         if self.has_actions:
             taken, valid = batch.actions.clamp_min(0), valid & (batch.actions >= 0)
+        bootstrap, lag = self._bootstrap(batch, target, best, taken)
+        goals = self.targets(batch, bootstrap) + self.gap * lag
         self._track(goals, valid, target)
         # Only now may the head be read with gradient: tracking changed its weights in place.
         outputs = torch.take_along_dim(self._read(features), taken[..., None, None], -2).squeeze(-2)
@@ -161,11 +166,15 @@ class TemporalDifferenceCritic(Critic):
         return torch.where(ended, total, total + discount * bootstrap.gather(1, at))
 
     @torch.no_grad()
-    def _bootstrap(self, batch: CriticBatch, target: Critic, best: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-        """The target critic's value of the action that this critic likes best (double Q-learning)."""
+    def _bootstrap(
+        self, batch: CriticBatch, target: Critic, best: Int[Tensor, "B T"], taken: Int[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+        """The target critic's value of the action that this critic likes best (double Q-learning), and by how much the
+        action taken is worse than the best one by the target critic."""
         assert isinstance(target, TemporalDifferenceCritic)
         values = target.action_values(batch.target_states, batch.tokens)
-        return values.gather(-1, best[..., None]).squeeze(-1)
+        lag = values.gather(-1, taken[..., None]).squeeze(-1) - values.amin(-1)
+        return values.gather(-1, best[..., None]).squeeze(-1), lag
 
     @torch.no_grad()
     def _track(self, goals: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"], target: Critic) -> None:
