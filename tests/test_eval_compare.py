@@ -13,6 +13,7 @@ from hjepa.eval.runs import (
     common_grid,
     differing_settings,
     frames_to,
+    over_episodes,
     group_labels,
     group_names,
     read_runs,
@@ -129,3 +130,12 @@ def test_old_and_broken_folders_are_read_as_far_as_they_go(runs, tmp_path, monke
         assert note in output
     with pytest.raises(ConfigError, match="no such run folder"):
         compare([tmp_path / "missing"], as_json=False)
+
+
+def test_success_in_training_is_averaged_over_episodes_not_over_rows():
+    """Rows of 10, 30, 20 and 40 episodes: the first with 50 behind it is the third, which takes in the second."""
+    frames = np.array([1, 2, 3, 4])
+    rates, counts = Curve(frames, np.array([1.0, 1.0, 0.0, 0.5])), Curve(frames, np.array([10.0, 30.0, 20.0, 40.0]))
+    recent = over_episodes(rates, counts)
+    assert recent.frames.tolist() == [3, 4]
+    assert recent.values.tolist() == pytest.approx([0.6, 1 / 3])

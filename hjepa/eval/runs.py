@@ -18,6 +18,9 @@ SUCCESS_TAGS = ("held_out/success_mode_2", "held_out/success_mode_1", "held_out/
 """A run's learning curve is the first of these that it has."""
 CHANCE = ("seed", "threads", "checkpoint_every", "keep_checkpoints")
 """Settings of `train` in which the runs of a group may differ."""
+EPISODES = 50
+"""Episodes over which success in training is averaged, as far as their number is known: the first few to end are those
+that succeed."""
 LABEL_WIDTH = 40
 """Characters up to which a group is called by its settings."""
 SMOOTHING = 5
@@ -104,6 +107,18 @@ def smoothed(curve: Curve) -> Curve:
     return Curve(curve.frames, (sums[ends] - sums[begins]) / (ends - begins))
 
 
+def over_episodes(success: Curve, episodes: Curve) -> Curve:
+    """Success over the last `EPISODES` episodes at every row from which on there are as many; all rows have both."""
+    counts = episodes.values
+    total = np.concatenate([[0.0], np.cumsum(counts)])
+    won = np.concatenate([[0.0], np.cumsum(counts * success.values)])
+    # The latest row such that the rows after it hold enough episodes.
+    begin = np.searchsorted(total, total[1:] - EPISODES, side="right") - 1
+    enough = total[1:] >= EPISODES
+    rate = (won[1:] - won[begin]) / np.maximum(total[1:] - total[begin], 1.0)
+    return Curve(success.frames[enough], rate[enough])
+
+
 def frames_to(curve: Curve, threshold: float) -> int | None:
     """Frames at which the smoothed curve first reaches the threshold; None where it never does.
 
@@ -130,6 +145,11 @@ def _curves(folder: Path, notes: list[str]) -> dict[str, Curve]:
     except OSError:
         notes.append(f"{folder.name}: no metrics.csv, so no learning curve")
         return {}
+    counted = ("train/success", "train/episodes")
+    if all(tag in curves for tag in counted) and len(curves[counted[0]].frames) == len(curves[counted[1]].frames):
+        recent = over_episodes(curves[counted[0]], curves[counted[1]])
+        if len(recent.frames):
+            curves[counted[0]] = recent
     if not any(tag in curves for tag in SUCCESS_TAGS):
         notes.append(f"{folder.name}: metrics.csv has none of {', '.join(SUCCESS_TAGS)}, so no learning curve")
     return curves

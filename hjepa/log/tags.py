@@ -133,6 +133,13 @@ TRAIN_LENGTH = Tag(
     "falls as the goal is found faster",
     "stays at the time limit",
 )
+TRAIN_EPISODES = Tag(
+    "train/episodes",
+    "Training episodes that ended since the last row: how many its success, return and length are means of.",
+    "episodes",
+    "rises as episodes become shorter",
+    "1 or 2: a row says little, look at several together",
+)
 HELD_OUT_SUCCESS = Tag(
     "held_out/success_mode_{mode}",
     "Share of successes on layouts never trained on, without exploration, by policy (mode 1) or planning (mode 2).",

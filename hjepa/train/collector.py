@@ -54,6 +54,7 @@ class EpisodeStatistics:
             "train/success": sum(value > 0 for value in self.returns) / count,
             "train/return": sum(self.returns) / count,
             "train/length": sum(self.lengths) / count,
+            "train/episodes": float(count),
         }
         self.returns, self.lengths = [], []
         return result
