@@ -13,9 +13,9 @@ from hjepa.eval.runs import (
     common_grid,
     differing_settings,
     frames_to,
-    over_episodes,
     group_labels,
     group_names,
+    over_episodes,
     read_runs,
     smoothed,
 )
