@@ -167,9 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def chosen(given: argparse.Namespace) -> Setting:
-    """Where and how it is run. ConfigError for a GPU that is not there."""
+    """Where and how it is run. ConfigError for a GPU or a folder that is not there."""
     if given.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device: there is no GPU that torch can use (got 'cuda')")
+    for path in [given.out] + [given.json] * (given.json is not None):
+        if not path.parent.is_dir():
+            raise ConfigError(f"{path}: there is no folder to write it to")
     torch.set_num_threads(given.threads)
     return Setting(
         given.config, tuple(given.overrides), torch.device(given.device), given.precision == "bf16-mixed", given.compile
@@ -194,20 +197,30 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python benchmarks/speed.py", description="Speed of the agent.")
     made.add_argument("overrides", nargs="*", metavar="key=value", help="settings over those of the config")
     made.add_argument("--config", type=Path, default=FOLDER.parent / "configs" / "doorkey_8x8.yaml", metavar="FILE")
-    made.add_argument("--threads", type=int, default=1, metavar="N", help="threads of torch (%(default)s)")
+    made.add_argument("--threads", type=positive, default=1, metavar="N", help="threads of torch (%(default)s)")
     made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     made.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="of the update")
     made.add_argument("--compile", action="store_true", help="compile perception, as train.compile does")
-    made.add_argument("--levels", type=int, nargs="+", default=[1, 2, 3], metavar="N", help="(1 2 3)")
+    made.add_argument("--levels", type=positive, nargs="+", default=[1, 2, 3], metavar="N", help="(1 2 3)")
     made.add_argument(
         "--parts", nargs="+", choices=tuple(PARTS), default=list(PARTS), metavar="PART", help=", ".join(PARTS)
     )
-    made.add_argument("--repeats", type=int, default=30, metavar="N", help="timed calls of a phase (%(default)s)")
-    made.add_argument("--decisions", type=int, default=50, metavar="N", help="timed decisions (%(default)s)")
-    made.add_argument("--rounds", type=int, default=5, metavar="N", help="timed rounds of 25 updates (%(default)s)")
+    made.add_argument("--repeats", type=positive, default=30, metavar="N", help="timed calls of a phase (%(default)s)")
+    made.add_argument("--decisions", type=positive, default=50, metavar="N", help="timed decisions (%(default)s)")
+    made.add_argument(
+        "--rounds", type=positive, default=5, metavar="N", help="timed rounds of 25 updates (%(default)s)"
+    )
     made.add_argument("--out", type=Path, default=FOLDER / "speed.md", metavar="FILE", help="(benchmarks/speed.md)")
     made.add_argument("--json", type=Path, metavar="FILE", help="the same as JSON")
     return made
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1 (got {text})")
+    return value
 
 
 if __name__ == "__main__":
