@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from jaxtyping import Float, UInt8
-from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3 import PPO  # pyright: ignore[reportMissingImports]
+from stable_baselines3.common.callbacks import BaseCallback  # pyright: ignore[reportMissingImports]
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor  # pyright: ignore[reportMissingImports]
+from stable_baselines3.common.vec_env import DummyVecEnv  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn
 
 from hjepa.agent import Mode
