@@ -99,13 +99,17 @@ def study(script: str, description: str, arguments: Sequence[str] | None) -> Stu
     sweep = sweep.model_copy(update={"dir": str(given.runs)}) if given.runs else sweep
     frames = [f"train.frames={given.frames}"] if given.frames is not None else []
     overrides = ("train.threads=1", *frames, *given.overrides)
-    # Where the runs lie says nothing of what they are.
+    command = command_line(parser, arguments)
+    return Study(folder, sweep, given.jobs, given.episodes, given.publish, overrides, command)
+
+
+def command_line(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> str:
+    """How a script was called, but for where its runs lie, which says nothing of what they are."""
     words = [*(sys.argv[1:] if arguments is None else arguments)]
     if "--runs" in words:
         place = words.index("--runs")
         del words[place : place + 2]
-    command = " ".join([parser.prog, *words])
-    return Study(folder, sweep, given.jobs, given.episodes, given.publish, overrides, command)
+    return " ".join([parser.prog, *words])
 
 
 def guarded(main: Callable[[], int]) -> int:

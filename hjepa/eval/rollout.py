@@ -64,10 +64,14 @@ class RandomAgent:
         injected: dict[int, Tensor] | None = None,
     ) -> tuple[Decision, None]:
         """A decision without levels, energies or evaluations; what it is asked for makes no difference."""
-        action = torch.randint_like(record.previous_action, self.num_actions)
-        nothing = record.reward.new_zeros(len(action), 0)
-        surprise = torch.ones_like(record.reward)
-        return Decision(action, torch.ones_like(action), (), nothing, nothing, surprise, action.new_zeros(())), None
+        return bare_decision(record, torch.randint_like(record.previous_action, self.num_actions)), None
+
+
+def bare_decision(record: Record, action: Int[Tensor, " N"]) -> Decision:
+    """The decision of an agent that has no levels, drives or predictor: the action alone."""
+    nothing = record.reward.new_zeros(len(action), 0)
+    surprise = torch.ones_like(record.reward)
+    return Decision(action, torch.ones_like(action), (), nothing, nothing, surprise, action.new_zeros(()))
 
 
 @dataclass(frozen=True)
