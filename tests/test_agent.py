@@ -212,11 +212,11 @@ def test_r43_the_configurators_weights_order_the_plans() -> None:
         assert torch.equal(decision.intrinsic_weights, weights)
         return decision.levels[0].plan_energy
 
-    nothing = plan_energy([0.0] * 4, 0.0)
+    nothing = plan_energy([0.0] * 5, 0.0)
     assert (nothing == 0).all()
-    single = plan_energy([1.0, 2.0, 1.5, 0.5], 3.0)
-    torch.testing.assert_close(plan_energy([2.0, 4.0, 3.0, 1.0], 6.0), 2 * single)
-    assert ((plan_energy([0.0] * 4, 3.0) - single).abs() > 1e-4).all()
+    single = plan_energy([1.0, 2.0, 1.5, 1.0, 0.5], 3.0)
+    torch.testing.assert_close(plan_energy([2.0, 4.0, 3.0, 2.0, 1.0], 6.0), 2 * single)
+    assert ((plan_energy([0.0] * 5, 3.0) - single).abs() > 1e-4).all()
 
 
 def test_r43_the_configurators_goal_reaches_the_top_levels_critic_only() -> None:
@@ -282,4 +282,4 @@ def test_repeated_drives_are_told_apart_by_number_everywhere() -> None:
     agent = tiny_agent(1, drives, "configurator.intrinsic_weights={novelty_2: 0.5, elliptical: 3.0}")
     assert agent.spec.drives == agent.intrinsic_cost.names == ("task", "novelty", "novelty_2")
     weights = agent.configure(torch.ones(1, 1, dtype=torch.int64)).intrinsic_weights
-    torch.testing.assert_close(weights, torch.tensor([[10.0, 0.2, 0.5]]))
+    torch.testing.assert_close(weights, torch.tensor([[10.0, 0.05, 0.5]]))
