@@ -111,6 +111,14 @@ def diagnose(arguments: argparse.Namespace) -> int:
     return examine(arguments.run, arguments.episodes, arguments.seed, arguments.json)
 
 
+def export(arguments: argparse.Namespace) -> int:
+    """What playing needs of a run, as a small run folder."""
+    existing(arguments.run, "config.yaml")
+    from hjepa.eval.export import export as write
+
+    return write(arguments.run, arguments.target)
+
+
 def list_kinds(arguments: argparse.Namespace) -> int:
     """Implementations of one slot, or of all, with what they are."""
     from hjepa.config import registry
@@ -191,7 +199,7 @@ def add_training(commands: Commands) -> None:
 
 
 def add_examining(commands: Commands) -> None:
-    """What is done with runs: `eval`, `watch`, `compare` and `diagnose`."""
+    """What is done with runs: `eval`, `watch`, `compare`, `export` and `diagnose`."""
     command = add(commands, "eval", evaluate, "play held-out episodes")
     command.add_argument("run", type=Path, metavar="RUN|CHECKPOINT")
     command.add_argument("--env", metavar="ID", help="another environment than the run's")
@@ -210,6 +218,11 @@ def add_examining(commands: Commands) -> None:
     command = add(commands, "compare", compare, "compare runs: table, intervals, paired test")
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     command.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    trust(command)
+
+    command = add(commands, "export", export, "write what playing needs of a run to a new, small run folder")
+    command.add_argument("run", type=Path, metavar="RUN")
+    command.add_argument("target", type=Path, metavar="FOLDER")
     trust(command)
 
     command = add(commands, "diagnose", diagnose, "tell which level of a run is at fault")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hjepa.agent import Agent
+from hjepa.config import ConfigError
 from hjepa.data import checkpoint
 from hjepa.data.store import EpisodeStore
 from hjepa.envs.vector import VectorEnv
@@ -59,6 +60,8 @@ def restore_run(run: RunState, module: AgentModule, run_dir: Path) -> int:
     tensors, meta, skipped = checkpoint.load_latest(folder)
     for line in skipped:
         print(line)
+    if "optimizer" not in tensors:
+        raise ConfigError(f"{run_dir}: holds weights to play with (`hjepa export`), no run to go on with")
     run.agent.load_state_dict(tensors["agent"])
     run.store.restore(meta["store"])
     run.env.restore(tensors["environments"])
