@@ -6,7 +6,7 @@ python -m experiments.environments.run runs/environments --publish
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -29,6 +29,8 @@ TRAIN_SUCCESS = "train/success"
 class RunRow:
     """A run: what it was trained on, and how it fared on held-out layouts."""
 
+    arm: str
+    """Name of its settings in the sweep."""
     env: str
     levels: int
     seed: int
@@ -59,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     data = read_runs(folders)
     rows = [read_row(folder, run, given.episodes) for folder, run in zip(folders, data, strict=True)]
     rows.sort(key=lambda row: (row.env, row.levels, row.seed))
-    write(Path(__file__).parent if given.publish else given.folder, rows, data, folders, given.publish)
+    origin = provenance(folders) | {"command": f"python -m experiments.environments.run {given.folder}"}
+    write(Path(__file__).parent if given.publish else given.folder, rows, data, origin, given.publish)
     return 0
 
 
@@ -82,6 +85,7 @@ def read_row(folder: Path, run: RunData, episodes: int) -> RunRow:
     events = sorted(folder.glob("events.out.tfevents.*"))
     seconds = sum(path.stat().st_mtime - int(path.name.split(".")[3]) for path in events)
     return RunRow(
+        folder.name.split(",")[0],
         str(played["1"]["env"]),
         int(played["1"]["levels"]),
         int(origin["seed"]),
@@ -116,12 +120,11 @@ def shown(row: RunRow, mode: str) -> str:
 
 
 def write(
-    target: Path, rows: Sequence[RunRow], data: Sequence[RunData], folders: Sequence[Path], publish: bool
+    target: Path, rows: Sequence[RunRow], data: Sequence[RunData], origin: Mapping[str, str], publish: bool
 ) -> None:
     """Table, figure and results.json into `target`, and the table into its README where it is the study's own."""
     table = markdown(rows, COLUMNS)
-    origin = provenance(folders)
-    (target / "results.json").write_text(json.dumps(origin | {"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    (target / "results.json").write_text(json.dumps({**origin, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
     (target / "table.md").write_text(table)
     figure = draw(rows, data)
     FigureCanvasAgg(figure).print_png(target / "figure.png")
