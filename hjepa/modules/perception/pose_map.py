@@ -43,20 +43,26 @@ class PoseMap(Perception):
         layers: int = Field(1, ge=0)
         """Hidden layers after the first."""
 
-        @field_validator("map_size", mode="after")
+        @field_validator("map_size")
         @classmethod
         def _map_is_centred(cls, value: int) -> int:
-            return odd_multiple(value, 1)
+            if value % 2 == 0:
+                raise ValueError("must be odd, so that the agent is in the centre")
+            return value
 
-        @field_validator("crop", mode="after")
+        @field_validator("crop")
         @classmethod
         def _crop_is_centred(cls, value: int) -> int:
-            return odd_multiple(value, SIDE)
+            if value % 6 != 3:
+                raise ValueError("must be an odd multiple of 3: patches of 3 x 3, the agent in the centre")
+            return value
 
-        @field_validator("periphery", mode="after")
+        @field_validator("periphery")
         @classmethod
         def _periphery_is_centred(cls, value: int) -> int:
-            return odd_multiple(value, SIDE**2)
+            if value % 18 != 9:
+                raise ValueError("must be an odd multiple of 9: patches of 3 x 3 blocks, the agent in the centre")
+            return value
 
         @model_validator(mode="after")
         def _sizes_fit(self) -> Self:
@@ -134,14 +140,6 @@ class PoseMap(Perception):
         far = blocks(layers[:, 0, self.far, self.far], trace[:, self.far, self.far])
         hands = view[:, -1, view.shape[-1] // 2, None].int() * MARKS
         return torch.cat([patches(near).flatten(1), patches(far).flatten(1), hands], 1)
-
-
-def odd_multiple(size: int, unit: int) -> int:
-    """`size`; ValueError unless it is an odd multiple of `unit`."""
-    if size % (2 * unit) != unit:
-        what = f"an odd multiple of {unit}" if unit > 1 else "odd"
-        raise ValueError(f"must be {what}, so that the agent is in the centre")
-    return size
 
 
 def around(centre: int, size: int) -> slice:
