@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hjepa.config import ConfigError, dump, load_run
 from hjepa.data import checkpoint
-from hjepa.eval.load import newest
+from hjepa.eval.load import AVERAGES, newest
 from hjepa.log.probe import PROBE_FILE
 
 KEPT = ("hjepa", "commit", "changed_files", "python", "torch", "gpu", "seed")
@@ -27,8 +27,9 @@ def export(run: Path, target: Path) -> int:
     config = config.model_copy(update={"run": config.run.model_copy(update={"dir": target.name})})
     target.mkdir(parents=True)
     (target / "config.yaml").write_text(dump(config), encoding="utf-8")
+    weights = {name: value for name, value in tensors["agent"].items() if not name.startswith(AVERAGES)}
     kept = {"frames": meta["frames"], "update": meta["update"]}
-    checkpoint.save(target / "checkpoints", int(meta["update"]), {"agent": tensors["agent"]}, kept, keep=1)
+    checkpoint.save(target / "checkpoints", int(meta["update"]), {"agent": weights}, kept, keep=1)
     if (run / "provenance.json").is_file():
         origin = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
         shown = {name: origin[name] for name in KEPT if name in origin}

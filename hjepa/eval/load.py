@@ -14,6 +14,9 @@ from hjepa.config import ConfigError, RunConfig, load_run
 from hjepa.data import checkpoint
 from hjepa.envs.make import env_spec
 
+AVERAGES = "target_"
+"""How the names of moving averages begin: what training compares with."""
+
 
 @dataclass(frozen=True)
 class LoadedRun:
@@ -38,13 +41,22 @@ def load(path: Path) -> LoadedRun:
     config = load_run(folder)
     tensors, meta = newest(folder) if folder == path else checkpoint.load(path)
     agent = build_agent(config, env_spec(config.env.id))
+    load_weights(agent, tensors["agent"], path)
+    agent.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    return LoadedRun(agent, config, int(meta["frames"]), folder)
+
+
+def load_weights(agent: Agent, weights: dict[str, Tensor], path: Path) -> None:
+    """Fill the agent; the moving averages may be missing, since playing does not look at them. ConfigError if more
+    is."""
     try:
-        agent.load_state_dict(tensors["agent"])
+        missing, unknown = agent.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise ConfigError(f"{path}: the weights do not fit config.yaml: {first}") from error
-    agent.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).eval()
-    return LoadedRun(agent, config, int(meta["frames"]), folder)
+    wrong = [name for name in missing if not name.startswith(AVERAGES)] + list(unknown)
+    if wrong:
+        raise ConfigError(f"{path}: the weights do not fit config.yaml: {wrong[0]} is missing or not known")
 
 
 def newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
