@@ -1,0 +1,128 @@
+"""Perception of a grid that is seen whole: where the agent is, what is around it, and the lie of the land."""
+
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, UInt8
+from pydantic import Field
+from torch import Tensor, nn
+
+from hjepa.config import ModuleConfig
+from hjepa.interfaces import Perception
+from hjepa.modules.cells import AGENT, COLOURS, EMPTY, STATES, CellEmbedding, pack
+from hjepa.nets import MLP, FiLM, one_hot
+from hjepa.types import AgentSpec, Observation
+
+DIRECTIONS = 4
+
+
+class FullView(Perception):
+    """State from MiniGrid's full observation, in which the agent is a cell like any other.
+
+    One moving cell among hundreds is soon lost in one vector of all cells, so the state has four parts, each
+    layer-normed, so that none can crowd another out: the place, from the agent's column and row; the heading, from its
+    direction; the surroundings, from the cells around it; and the ground, from the grid without the agent. Where no
+    agent is seen all but the last are from blanks. `carry` has zero width [B, 0].
+    """
+
+    class Config(ModuleConfig):
+        """Settings of the perception of a full view."""
+
+        slot: ClassVar[str] = "perception"
+        kind: Literal["full_view"] = "full_view"
+        cell_width: int = Field(8, gt=0)
+        """Width of a cell's embedding."""
+        around: int = Field(2, ge=0, le=16)
+        """Cells to each side of the agent that it sees on their own."""
+        blur: float = Field(1.5, gt=0)
+        """Width, in cells, of the bumps that tell column and row: neighbours look alike from the start."""
+        heading_width: int = Field(8, gt=0)
+        """Width of the part of the state that tells the agent's direction."""
+        near_width: int = Field(8, gt=0)
+        """Width of the part that tells the cells around it."""
+        ground_width: int = Field(16, gt=0)
+        """Width of the part that tells the grid without the agent; the place has what these leave of the level's width.
+        """
+        hidden: int = Field(256, gt=0)
+        """Width of the hidden layers."""
+        layers: int = Field(2, ge=0)
+        """Hidden layers."""
+
+    def __init__(self, config: Config, spec: AgentSpec) -> None:
+        """Raises ValueError where the grid's part leaves nothing of the state."""
+        super().__init__()
+        self.columns, self.rows = spec.env.view
+        self.around, self.blur = config.around, config.blur
+        place = spec.levels[0].dim - config.heading_width - config.near_width - config.ground_width
+        if place <= 0:
+            raise ValueError(
+                f"the widths of the parts must leave something of levels.0.dim for the place (got {place})"
+            )
+        cell, hidden, layers = config.cell_width, config.hidden, config.layers
+        self.near_cells, self.ground_cells = CellEmbedding(cell), CellEmbedding(cell)
+        self.place = MLP(self.columns + self.rows, hidden, place, layers)
+        self.heading = nn.Linear(DIRECTIONS, config.heading_width)
+        self.near = MLP((2 * config.around + 1) ** 2 * cell, hidden, config.near_width, layers)
+        self.ground = nn.Linear(self.columns * self.rows * cell, config.ground_width)
+        self.film = FiLM(spec.token_dim, spec.levels[0].dim)
+
+    def initial(self, batch: int, device: torch.device) -> Float[Tensor, "B 0"]:
+        return torch.zeros(batch, 0, device=device)
+
+    def forward(
+        self,
+        observation: Observation,
+        previous_action: Int[Tensor, " B"],
+        carry: Tensor,
+        tokens: Float[Tensor, "B K C"],
+    ) -> tuple[Float[Tensor, "B D"], Tensor]:
+        return self._encode(pack(observation.image), tokens), carry
+
+    def observe(
+        self,
+        observation: Observation,
+        previous_action: Int[Tensor, "B T"],
+        is_first: Bool[Tensor, "B T"],
+        carries: Tensor,
+        tokens: Float[Tensor, "B T K C"],
+    ) -> Float[Tensor, "B T D"]:
+        flat = self._encode(pack(observation.image).flatten(0, 1), tokens.flatten(0, 1))
+        return flat.unflatten(0, is_first.shape)
+
+    def _encode(self, cells: UInt8[Tensor, "R V W"], tokens: Float[Tensor, "R K C"]) -> Float[Tensor, "R D"]:
+        # The agent's code is AGENT * COLOURS * STATES plus STATES times its direction.
+        own = (cells.int() - AGENT * COLOURS * STATES).flatten(1)
+        place = own.argmax(1)
+        direction = own.gather(1, place[:, None]).squeeze(1) // STATES
+        seen = direction >= 0
+        ground = torch.where(own >= 0, EMPTY * COLOURS * STATES, cells.flatten(1)).view_as(cells)
+        row, column = place // self.columns, place % self.columns
+        where = torch.cat((bump(column, self.columns, self.blur), bump(row, self.rows, self.blur)), -1)
+        near = self.near_cells(self._crop(ground, row, column)).flatten(1)
+        seen = seen[:, None]
+        heading = self.heading(one_hot(direction, DIRECTIONS) * seen)
+        parts = (self.place(where * seen), heading, self.near(near * seen), self._ground(ground))
+        return self.film(torch.cat([F.layer_norm(part, part.shape[-1:]) for part in parts], -1), tokens)
+
+    def _crop(
+        self, ground: UInt8[Tensor, "R V W"], row: Int[Tensor, " R"], column: Int[Tensor, " R"]
+    ) -> UInt8[Tensor, "R near"]:
+        """The cells around the agent; 0, unseen, beyond the grid."""
+        reach = self.around
+        padded = F.pad(ground, (reach, reach, reach, reach))
+        offset = torch.arange(2 * reach + 1, device=ground.device)
+        index = (row[:, None] + offset)[:, :, None] * padded.shape[-1] + (column[:, None] + offset)[:, None]
+        return padded.flatten(1).gather(1, index.flatten(1))
+
+    def _ground(self, ground: UInt8[Tensor, "R V W"]) -> Float[Tensor, "R G"]:
+        """The part of the grid without the agent, worked out once for rows that show the same: an episode mostly does."""
+        flat = ground.flatten(1)
+        kinds, number = flat.unique(dim=0, return_inverse=True)
+        return self.ground(self.ground_cells(kinds).flatten(1))[number]
+
+
+def bump(index: Int[Tensor, "*B"], size: int, width: float) -> Float[Tensor, "*B size"]:
+    """A Gaussian bump around each index: a population code, in which near numbers are near."""
+    places = torch.arange(size, device=index.device)
+    return torch.exp(-0.5 * ((places - index[..., None]) / width).square())
