@@ -30,6 +30,9 @@ class SubgoalTerm:
     upper: WorldModel | None
     """The level above, to lift with; None: compare in the level's own space."""
     tokens: Float[Tensor, "B K C"]
+    along: float = 0.0
+    """Share of the weight with which the distance also counts at each step of the plan, so that arriving is not put
+    off."""
 
     def energy(self, state: Float[Tensor, "B N S D"]) -> Float[Tensor, "B N S"]:
         """Weighted distance of predicted states to the subgoal."""
@@ -125,6 +128,8 @@ class LatentProblem(PlanningProblem):
         prediction = self._world_model.predict(node.state, action, latent, spread(self._task.tokens, node.state))
         drives = self._intrinsic_cost.predicted(prediction.energies)
         intrinsic = (drives * self._task.intrinsic_weights[:, None, None]).sum(-1)
+        if self._term.along > 0:
+            intrinsic = intrinsic + self._term.along * self._term.energy(prediction.state)
         return Node(
             prediction.state,
             self._begun(node, weights) + node.log_discount.exp() * intrinsic,

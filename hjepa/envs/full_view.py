@@ -14,7 +14,7 @@ from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX
 from minigrid.envs.fourrooms import FourRoomsEnv
 
 FOUR_ROOMS_ID = "hjepa/FourRooms-v0"
-MAX_STEPS = 300
+MAX_STEPS = 500
 """Long enough for a random walk to pass through several rooms."""
 
 

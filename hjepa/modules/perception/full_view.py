@@ -116,7 +116,7 @@ class FullView(Perception):
         return padded.flatten(1).gather(1, index.flatten(1))
 
     def _ground(self, ground: UInt8[Tensor, "R V W"]) -> Float[Tensor, "R G"]:
-        """The part of the grid without the agent, worked out once for rows that show the same: an episode mostly does."""
+        """The grid without the agent, worked out once for rows that show the same, as an episode mostly does."""
         flat = ground.flatten(1)
         kinds, number = flat.unique(dim=0, return_inverse=True)
         return self.ground(self.ground_cells(kinds).flatten(1))[number]
