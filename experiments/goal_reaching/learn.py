@@ -1,7 +1,7 @@
 """Learning without reward, level by level: level 0 from images, then what stands on its states."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from time import perf_counter
 
@@ -26,8 +26,10 @@ from hjepa.train.learning import (
     named,
     one_hot_actions,
 )
-from hjepa.types import CriticBatch, Info, Spans
+from hjepa.types import CriticBatch, Info, Observation, Spans, Trajectory
 
+CHUNK = 32
+"""Records looked at together for surprise."""
 REPEAT = 0.75
 """Probability that the last action is taken once more: random actions alone hardly get anywhere."""
 
@@ -81,7 +83,7 @@ def train(
 
 
 SHOWN = ("rollout_error_1", "rollout_error_2", "rollout_error_5", "inverse_dynamics_accuracy", "std", "step", "value",
-         "excess", "imagined")  # fmt: skip
+         "excess", "worst")  # fmt: skip
 
 
 def learn_lowest(agent: Agent, config: RunConfig, frames: int, updates: int) -> None:
@@ -95,8 +97,15 @@ def learn_lowest(agent: Agent, config: RunConfig, frames: int, updates: int) -> 
     model = agent.world_models[0]
     agent.train()
 
+    rare: list[Tensor] = []
+
     def step(update: int) -> tuple[Tensor, Info]:
+        if update in (settings_at(updates, 0.2), settings_at(updates, 0.4), settings_at(updates, 0.6)):
+            rare[:] = [surprising(agent, store)]
         batch = draw(store, settings.seed, update, settings.batch_size, settings.window)
+        if rare:
+            again = around(store, rare[0], settings.batch_size // 2, settings.window, update)
+            batch = joined(batch[settings.batch_size // 2 :], again)
         windows = encode(agent, batch, Shaping(False, False))
         actions = one_hot_actions(windows.actions, agent.spec.env.num_actions)
         loss, info = model.loss(level_batch(windows, 0, actions), windows.states[0], windows.targets[0])  # type: ignore[operator]
@@ -104,6 +113,53 @@ def learn_lowest(agent: Agent, config: RunConfig, frames: int, updates: int) -> 
         return loss, info
 
     train([*agent.perception.parameters(), *model.parameters()], settings.learning_rate, updates, step, "level 0")
+
+
+def settings_at(updates: int, share: float) -> int:
+    """Number of the update after a share of all of them."""
+    return round(updates * share)
+
+
+@torch.no_grad()
+def surprising(agent: Agent, store: EpisodeStore) -> Int[Tensor, "R 2"]:
+    """Stream and number of the fiftieth of all records that level 0 predicts worst from the record before.
+
+    What happens seldom, such as passing a gap, is learned late if ever from windows drawn at random: it is surprise
+    that says where to look again (prioritised replay, Schaul et al. 2016).
+    """
+    errors = []
+    model = agent.world_models[0]
+    agent.eval()
+    for start in range(store.oldest, store.written - CHUNK, CHUNK):
+        every = torch.arange(store.num_envs)
+        batch = store.windows(every, torch.full_like(every, start), CHUNK + 1)
+        windows = encode(agent, batch, Shaping(False, False))
+        action = one_hot_actions(windows.actions, agent.spec.env.num_actions) @ model.action_encoder.table()  # type: ignore[operator,union-attr]
+        state = windows.states[0]
+        latent = state.new_zeros(*state.shape[:-1], model.latent.dim)  # type: ignore[union-attr,arg-type]
+        predicted = model.predictor(state, action, latent, windows.tokens)  # type: ignore[operator]
+        error = (predicted[:, :-1] - state[:, 1:]).square().mean(-1)
+        errors.append(torch.where(windows.spans[0].reaches[:, :-1], error, 0.0))
+    agent.train()
+    error = torch.cat(errors, 1)
+    worst = error.flatten().topk(error.numel() // 50).indices
+    return torch.stack((worst // error.shape[1], worst % error.shape[1] + store.oldest), 1)
+
+
+def around(store: EpisodeStore, records: Int[Tensor, "R 2"], count: int, window: int, number: int) -> Trajectory:
+    """Windows in which some of the records, drawn at random, lie somewhere."""
+    generator = torch.Generator().manual_seed(number)
+    chosen = records[torch.randint(len(records), (count,), generator=generator)]
+    start = chosen[:, 1] - torch.randint(window - 1, (count,), generator=generator)
+    return store.windows(chosen[:, 0], start.clamp(store.oldest, store.written - window), window)
+
+
+def joined(first: Trajectory, second: Trajectory) -> Trajectory:
+    """The windows of both."""
+    pairs = {field.name: (getattr(first, field.name), getattr(second, field.name)) for field in fields(first)}
+    observation = pairs.pop("observation")
+    images = torch.cat([one.image for one in observation]), torch.cat([one.mission for one in observation])
+    return Trajectory(Observation(*images), **{name: torch.cat(pair) for name, pair in pairs.items()})
 
 
 @torch.no_grad()
@@ -140,11 +196,15 @@ def windows_at(
     return Windows(tuple(lifted), tuple(state.detach() for state in lifted), steps, action, task, tokens)
 
 
-def learn_upper(agent: Agent, config: RunConfig, states: States, updates: int, batch: int) -> None:
-    """World models above level 0, on its states as they are."""
-    generator = torch.Generator().manual_seed(config.train.seed)
-    upper = agent.spec.levels[1:]
-    window = 1 + max(level.span * model.rollout_steps for level, model in zip(upper, agent.world_models[1:], strict=True))  # type: ignore[operator]
+def learn_upper(agent: Agent, config: RunConfig, states: States, level: int, updates: int, records: int) -> None:
+    """The world model of a level above 0, on the states of the levels below as they are.
+
+    A batch is of `records` records, in windows as short as its rollouts allow, so that it is of many layouts.
+    """
+    generator = torch.Generator().manual_seed(config.train.seed + level)
+    model = agent.world_models[level]
+    window = 1 + agent.spec.levels[level].span * model.rollout_steps  # type: ignore[operator]
+    batch = records // window
     agent.train()
 
     def step(update: int) -> tuple[Tensor, Info]:
@@ -152,18 +212,17 @@ def learn_upper(agent: Agent, config: RunConfig, states: States, updates: int, b
         start = torch.randint(states.state.shape[1] - window, (batch,), generator=generator)
         windows = windows_at(agent, states, row, start, window)
         lower = one_hot_actions(windows.actions, agent.spec.env.num_actions)
-        lower = inferred_actions(agent, level_batch(windows, 0, lower), 0)
-        total, info = lower.new_zeros(()), Info()
-        for level in range(1, len(agent.spec.levels)):
-            part = level_batch(windows, level, lower)
-            loss, terms = agent.world_models[level].loss(part, windows.states[level], windows.targets[level])  # type: ignore[operator]
-            total, info = total + loss, info | named(f"level_{level}", terms)
-            lower = inferred_actions(agent, part, level)
+        for below in range(level):
+            lower = inferred_actions(agent, level_batch(windows, below, lower), below)
+        part = level_batch(windows, level, lower)
+        loss, info = model.loss(part, windows.states[level], windows.targets[level])  # type: ignore[operator]
         calibrate(agent, windows)
-        return total, info
+        return loss, info
 
-    parameters = [parameter for model in agent.world_models[1:] for parameter in model.parameters()]
-    train(parameters, config.train.learning_rate / 2, updates, step, "upper levels")
+    # Levels below are used as they are: their macro-actions stay what they mean.
+    for below in agent.world_models[:level]:
+        below.eval()
+    train(list(model.parameters()), config.train.learning_rate, updates, step, f"level {level}")
 
 
 def learn_critic(agent: Agent, config: RunConfig, states: States, level: int, updates: int, batch: int) -> None:
@@ -196,7 +255,7 @@ def learn_critic(agent: Agent, config: RunConfig, states: States, level: int, up
         loss, info = critic.loss(part, agent.target_critics[level])  # type: ignore[operator,index]
         return loss, info
 
-    train(list(critic.parameters()), config.train.learning_rate / 2, updates, step, f"critic {level}")
+    train(list(critic.parameters()), config.train.learning_rate, updates, step, f"critic {level}")
 
 
 __all__ = ["Spans", "States", "learn_critic", "learn_lowest", "learn_upper", "perceive", "wander"]

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from experiments.goal_reaching.tasks import Games, OracleWay, Task
-from hjepa.agent import Agent
+from hjepa.agent import Agent, AgentState
 from hjepa.build import build_agent
 from hjepa.config import load
 
@@ -55,26 +55,36 @@ def play(agent: Agent, env_id: str, tasks: Sequence[Task], row: Row) -> Played:
     """Play tasks side by side until each is done or its budget is spent."""
     torch.manual_seed(0)
     games = Games(env_id, tasks)
-    goal = agent.goal_state(games.goals())
+    goals = agent.goal_state(games.goals())
     way = OracleWay(games, agent.spec.levels[1].span) if row.oracle else None
-    state = agent.initial(len(tasks), torch.device("cpu"))
-    action = torch.full((len(tasks),), -1)
+    rows = torch.arange(len(tasks))
+    state, action = agent.initial(len(rows), rows.device), torch.full((len(tasks),), -1)
     spent, decisions = 0, 0
-    while games.playing.any():
-        record = games.record(action)
+    while bool(games.playing.any()):
+        still = torch.from_numpy(games.playing)[rows]
+        rows, state = rows[still], kept(agent, state, still)
+        goal, injected, aim = goals[rows], None, None
         if way is not None:
-            injected: dict[int, Tensor] | None = {0: lifted(agent, agent.goal_state(way.views()), 1)}
+            injected = {0: lifted(agent, agent.goal_state(way.views())[rows], 1)}
         elif row.cost == "latent":
-            top = row.levels - 1
-            injected = {top: lifted(agent, goal, min(top + 1, len(agent.spec.levels) - 1))}
+            above = min(row.levels, len(agent.spec.levels) - 1)
+            injected = {row.levels - 1: lifted(agent, goal, above)}
         else:
-            injected = None
-        aim = goal if row.cost == "critic" and way is None else None
-        decision, state = agent.act(record, state, 2, 0.0, row.levels, injected, aim)
-        spent, decisions = spent + int(decision.evaluations), decisions + len(tasks)
-        action = decision.action
+            aim = goal
+        decision, state = agent.act(games.record(action)[rows], state, 2, 0.0, row.levels, injected, aim)
+        spent, decisions = spent + int(decision.evaluations), decisions + len(rows)
+        action = action.index_copy(0, rows, decision.action)
         games.act(action)
     return Played(games.success, games.taken, spent / decisions)
+
+
+def kept(agent: Agent, state: AgentState, rows: Bool[Tensor, " B"]) -> AgentState:
+    """The state of some rows; their memory, which no plan toward a goal looks at, begins anew."""
+    if bool(rows.all()):
+        return state
+    memory = agent.memory.initial(int(rows.sum()), rows.device)
+    subgoals = tuple(subgoal[rows] for subgoal in state.subgoals)
+    return AgentState(state.carry[rows], memory, state.predicted[rows], state.time[rows], subgoals)
 
 
 def lifted(agent: Agent, state: Float[Tensor, "B D"], level: int) -> Tensor:

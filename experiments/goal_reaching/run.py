@@ -46,6 +46,8 @@ ROWS = (
     Row("3 levels, critic", 3, "critic"),
     Row("oracle's subgoals", 2, "latent", oracle=True),
 )
+RECORDS = 1024
+"""Records in a batch of the levels above 0."""
 FLAT = {"latent": "flat, CEM, distance", "critic": "flat, CEM, critic"}
 """What the rows of each cost are compared with."""
 
@@ -107,8 +109,9 @@ def trained(folder: Path, given: argparse.Namespace) -> Agent:
     begin = perf_counter()
     learn_lowest(agent, config, given.frames, given.lowest)
     states = perceive(agent, config, given.walk)
-    learn_upper(agent, config, states, given.upper, 32)
     for level in range(len(agent.spec.levels)):
+        if level > 0:
+            learn_upper(agent, config, states, level, given.upper, RECORDS)
         learn_critic(agent, config, states, level, given.critic, 16)
     meta = {"frames": given.frames + given.walk, "seconds": perf_counter() - begin, "commit": git("rev-parse", "HEAD")}
     tensors = {name: value.detach().contiguous() for name, value in agent.state_dict().items()}

@@ -45,7 +45,7 @@ class QuasimetricCritic(Critic):
         """Components that each of them is the largest of."""
         longest: int = Field(16, ge=1)
         """Most steps of the level between two states of an episode whose way bounds their distance."""
-        tightness: float = Field(100.0, gt=0)
+        tightness: float = Field(20.0, gt=0)
         """Weight of the squared excess over these bounds, against the push apart."""
         far: float = Field(50.0, gt=0)
         """Steps beyond which states are pushed apart no more."""
@@ -122,8 +122,7 @@ class QuasimetricCritic(Critic):
     def imagined_loss(
         self, predicted: Float[Tensor, "R D"], actual: Float[Tensor, "R D"], tokens: Float[Tensor, "R K C"]
     ) -> Loss:
-        """Distance between the embeddings of both, to the actual one as it is: a prediction is judged as what it is of.
-        """
+        """Distance between the embeddings of both, to the actual one as it is: a prediction is judged as what it is of."""
         with torch.no_grad():
             aim = self._embed(actual, tokens)
         loss = (self._embed(predicted, tokens) - aim).square().mean()

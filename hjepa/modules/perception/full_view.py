@@ -22,7 +22,8 @@ class FullView(Perception):
 
     One moving cell among hundreds is soon lost in one vector of all cells, so the state has four parts, each
     layer-normed, so that none can crowd another out: the place, from the agent's column and row; the heading, from its
-    direction; the surroundings, from the cells around it; and the ground, from the grid without the agent. Where no
+    direction; the surroundings, from the cells around it as it looks;
+    and the ground, from the grid without the agent. Where no
     agent is seen all but the last are from blanks. `carry` has zero width [B, 0].
     """
 
@@ -33,13 +34,13 @@ class FullView(Perception):
         kind: Literal["full_view"] = "full_view"
         cell_width: int = Field(8, gt=0)
         """Width of a cell's embedding."""
-        around: int = Field(2, ge=0, le=16)
+        around: int = Field(4, ge=0, le=16)
         """Cells to each side of the agent that it sees on their own."""
         blur: float = Field(1.5, gt=0)
         """Width, in cells, of the bumps that tell column and row: neighbours look alike from the start."""
         heading_width: int = Field(8, gt=0)
         """Width of the part of the state that tells the agent's direction."""
-        near_width: int = Field(8, gt=0)
+        near_width: int = Field(24, gt=0)
         """Width of the part that tells the cells around it."""
         ground_width: int = Field(16, gt=0)
         """Width of the part that tells the grid without the agent; the place has what these leave of the level's width.
@@ -99,21 +100,32 @@ class FullView(Perception):
         ground = torch.where(own >= 0, EMPTY * COLOURS * STATES, cells.flatten(1)).view_as(cells)
         row, column = place // self.columns, place % self.columns
         where = torch.cat((bump(column, self.columns, self.blur), bump(row, self.rows, self.blur)), -1)
-        near = self.near_cells(self._crop(ground, row, column)).flatten(1)
+        near = self.near_cells(self._crop(ground, row, column, direction.clamp_min(0))).flatten(1)
         seen = seen[:, None]
         heading = self.heading(one_hot(direction, DIRECTIONS) * seen)
         parts = (self.place(where * seen), heading, self.near(near * seen), self._ground(ground))
         return self.film(torch.cat([F.layer_norm(part, part.shape[-1:]) for part in parts], -1), tokens)
 
     def _crop(
-        self, ground: UInt8[Tensor, "R V W"], row: Int[Tensor, " R"], column: Int[Tensor, " R"]
+        self,
+        ground: UInt8[Tensor, "R V W"],
+        row: Int[Tensor, " R"],
+        column: Int[Tensor, " R"],
+        direction: Int[Tensor, " R"],
     ) -> UInt8[Tensor, "R near"]:
-        """The cells around the agent; 0, unseen, beyond the grid."""
+        """The cells around the agent, turned so that it looks up; 0, unseen, beyond the grid.
+
+        What lies ahead is then in the same place whichever way it looks: what was learned of one gap holds for all.
+        """
         reach = self.around
         padded = F.pad(ground, (reach, reach, reach, reach))
-        offset = torch.arange(2 * reach + 1, device=ground.device)
-        index = (row[:, None] + offset)[:, :, None] * padded.shape[-1] + (column[:, None] + offset)[:, None]
-        return padded.flatten(1).gather(1, index.flatten(1))
+        steps = torch.arange(-reach, reach + 1, device=ground.device)
+        ahead, aside = (part.flatten() for part in torch.meshgrid(-steps, steps, indexing="ij"))
+        east = torch.tensor((1, 0, -1, 0), device=ground.device)[direction][:, None]
+        south = torch.tensor((0, 1, 0, -1), device=ground.device)[direction][:, None]
+        columns = column[:, None] + reach + ahead * east - aside * south
+        rows = row[:, None] + reach + ahead * south + aside * east
+        return padded.flatten(1).gather(1, rows * padded.shape[-1] + columns)
 
     def _ground(self, ground: UInt8[Tensor, "R V W"]) -> Float[Tensor, "R G"]:
         """The grid without the agent, worked out once for rows that show the same, as an episode mostly does."""
