@@ -23,7 +23,6 @@ from hjepa.train.learning import (
     encode,
     inferred_actions,
     level_batch,
-    named,
     one_hot_actions,
 )
 from hjepa.types import CriticBatch, Info, Observation, Spans, Trajectory

@@ -41,9 +41,9 @@ class HierarchicalActor(Actor):
         """Energy of ending one typical displacement away from the subgoal, in units of how much the level's own
         energies
         typically differ between its choices; so it neither drowns them nor is drowned, whatever the drives' scale."""
-        subgoal_along: float = Field(0.0, ge=0)
-        """Share of that energy that the distance costs at every step of a plan too, not at its end alone: 0 leaves open
-        when to arrive, and a plan made anew at every step can put it off."""
+        subgoal_haste: float = Field(0.0, ge=0)
+        """0: a plan must end at the subgoal. If positive it may meet it at any step, and each step more costs this share
+        of that energy: a plan made anew at every step could put off for ever what only its end must show."""
         habituation: float = Field(1.0, ge=0)
         """Energy of an action for each time it was already taken in this same situation of the episode, in units of how
         much choices typically differ (mode 1: of how much the policy's logits do). Against loops; a count in short-term
@@ -81,7 +81,7 @@ class HierarchicalActor(Actor):
         self.levels = spec.levels
         self.coordination, self.joint_candidates = config.coordination, config.joint_candidates
         self.satisfaction, self.subgoal_weight = config.satisfaction, config.subgoal_weight
-        self.subgoal_along, self.habituation = config.subgoal_along, config.habituation
+        self.subgoal_haste, self.habituation = config.subgoal_haste, config.habituation
         self.reach_tolerance, self.surprise_threshold = config.reach_tolerance, config.surprise_threshold
         self.deadline_slack, self.support_threshold = config.deadline_slack, config.support_threshold
         self.samples, self.risk = config.samples, RiskMeasure(config.risk, config.risk_weight)
@@ -253,9 +253,9 @@ class HierarchicalActor(Actor):
             own = level < len(self.levels) - 1
             target = world.world_models[level + 1].lower(subgoal.latent) if own else subgoal.latent
             scale = self.displacement_own[level] if own else torch.ones_like(weight[0])
-            return SubgoalTerm(target, weight, scale, None, task.tokens, self.subgoal_along)
+            return SubgoalTerm(target, weight, scale, None, task.tokens, self.subgoal_haste)
         upper, scale = world.world_models[level + 1], self.displacement_lifted[level]
-        return SubgoalTerm(subgoal.latent, weight, scale, upper, task.tokens, self.subgoal_along)
+        return SubgoalTerm(subgoal.latent, weight, scale, upper, task.tokens, self.subgoal_haste)
 
     @torch.no_grad()
     def search(

@@ -122,7 +122,7 @@ class QuasimetricCritic(Critic):
     def imagined_loss(
         self, predicted: Float[Tensor, "R D"], actual: Float[Tensor, "R D"], tokens: Float[Tensor, "R K C"]
     ) -> Loss:
-        """Distance between the embeddings of both, to the actual one as it is: a prediction is judged as what it is of."""
+        """Squared distance of the embeddings of both: a prediction is judged as that which it is of."""
         with torch.no_grad():
             aim = self._embed(actual, tokens)
         loss = (self._embed(predicted, tokens) - aim).square().mean()

@@ -26,8 +26,8 @@ class EMAObjective(Objective):
         within: float = Field(0.0, ge=0)
         """Weight of both terms on window-centred states too: blind to what is constant in an episode."""
         tail: float = Field(0.0, ge=0)
-        """Weight of the mean error of the worst hundredth of the predictions: what happens seldom, such as passing where
-        there mostly is a wall, hardly shows in the mean of all."""
+        """Weight of the mean error of the worst hundredth of the predictions: what happens seldom, such as passing
+        where there mostly is a wall, hardly shows in the mean of all."""
         floor: float = Field(1.0, gt=0)
         """Standard deviation below which the hinge acts."""
 
