@@ -171,7 +171,9 @@ def test_in_haste_a_subgoal_may_be_met_at_any_step_and_the_sooner_the_cheaper() 
     for choices, nearest in (((0, 1), 0.0), ((1, 0), 0.5 * 10 / 2 + 0.1 * 0.5)):
         bare = plain.score(follow(plain, *choices)).item() - GAMMA**2 * 0.5 * 10 / 2
         first = 0.5 * (101**0.5) / 2
-        assert hasty.score(follow(hasty, *choices)).item() == pytest.approx(bare + min(nearest, first if nearest else 0))
+        assert hasty.score(follow(hasty, *choices)).item() == pytest.approx(
+            bare + min(nearest, first if nearest else 0)
+        )
 
 
 def test_r24_a_critic_of_choices_is_averaged_over_depths() -> None:

@@ -42,8 +42,8 @@ class HierarchicalActor(Actor):
         energies
         typically differ between its choices; so it neither drowns them nor is drowned, whatever the drives' scale."""
         subgoal_haste: float = Field(0.0, ge=0)
-        """0: a plan must end at the subgoal. If positive it may meet it at any step, and each step more costs this share
-        of that energy: a plan made anew at every step could put off for ever what only its end must show."""
+        """0: a plan must end at the subgoal. If positive it may meet it at any step, and each step more costs this
+        share of that energy: a plan made anew at every step could put off for ever what only its end must show."""
         habituation: float = Field(1.0, ge=0)
         """Energy of an action for each time it was already taken in this same situation of the episode, in units of how
         much choices typically differ (mode 1: of how much the policy's logits do). Against loops; a count in short-term
