@@ -21,8 +21,8 @@ def distance(module, state, goal):
 
 
 def walk(rows=32):
-    """Random walks on a ring that can only be gone one way round, or stood still on."""
-    steps = torch.randint(0, 2, (rows, TIME))
+    """Random walks to and fro on a ring, with rests: the way that was gone is seldom the shortest."""
+    steps = torch.randint(-1, 2, (rows, TIME))
     cells = (torch.randint(0, CELLS, (rows, 1)) + steps.cumsum(1)) % CELLS
     states = torch.nn.functional.one_hot(cells, CELLS).float()
     time = torch.arange(TIME)
@@ -43,7 +43,7 @@ def test_it_is_a_quasimetric_before_any_learning() -> None:
     assert (distance(module, a, b) - distance(module, b, a)).abs().max() > 1e-3
 
 
-def test_it_learns_the_shortest_way_round_a_one_way_ring_from_dawdling_walks() -> None:
+def test_it_learns_the_shortest_way_round_a_ring_from_dawdling_walks() -> None:
     module = critic(tightness=50.0)
     optimiser = torch.optim.AdamW(module.parameters(), lr=3e-3, weight_decay=0)
     batches = [walk() for _ in range(16)]
@@ -54,9 +54,10 @@ def test_it_learns_the_shortest_way_round_a_one_way_ring_from_dawdling_walks() -
         optimiser.step()
     cells = torch.eye(CELLS)
     found = distance(module, cells[:, None].expand(CELLS, CELLS, CELLS), cells.expand(CELLS, CELLS, CELLS)).detach()
-    true = (torch.arange(CELLS) - torch.arange(CELLS)[:, None]) % CELLS
-    # From each cell the goals are in their order, and a way takes about the steps that it must.
-    assert torch.corrcoef(torch.stack((found.flatten(), true.flatten().float())))[0, 1] > 0.97
+    apart = (torch.arange(CELLS) - torch.arange(CELLS)[:, None]) % CELLS
+    true = apart.minimum(CELLS - apart)
+    # The goals are in their order, and a way takes about the steps that it must.
+    assert torch.corrcoef(torch.stack((found.flatten(), true.flatten().float())))[0, 1] > 0.95
     assert found[true == 1].mean() == pytest.approx(1.0, abs=0.3)
 
 

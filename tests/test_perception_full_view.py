@@ -12,15 +12,15 @@ from hjepa.modules.cells import AGENT, COLOURS, EMPTY, STATES, pack, unpack
 from hjepa.modules.perception.full_view import FullView, bump
 from hjepa.types import AgentSpec, LevelSpec, Observation
 
-PARTS = {"place": slice(0, 16), "heading": slice(16, 24), "near": slice(24, 40), "ground": slice(40, 48)}
+PARTS = {"place": slice(0, 8), "heading": slice(8, 16), "near": slice(16, 32), "ground": slice(32, 40)}
 
 
 @pytest.fixture
 def perception():
-    level = LevelSpec(0, 48, 4, 48, 3, 1, 1, 3, 3, 3, 48, 1, 0, 0.99)
+    level = LevelSpec(0, 40, 4, 40, 3, 1, 1, 3, 3, 3, 40, 1, 0, 0.99)
     spec = AgentSpec(env_spec(FOUR_ROOMS_ID), (level,), ("task",), (False,), 0, 0.99)
     torch.manual_seed(0)
-    config = FullView.Config(heading_width=8, near_width=16, ground_width=8, hidden=32, around=1)
+    config = FullView.Config(heading=0.2, near=0.4, ground=0.2, hidden=32, around=1)
     return FullView(config, spec).eval()
 
 

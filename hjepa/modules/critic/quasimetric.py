@@ -68,16 +68,17 @@ class QuasimetricCritic(Critic):
         if not bool(has_goal.any()):
             return state.new_zeros(has_goal.shape)
         # A search compares many states with the one goal: it is embedded once.
+        own_tokens = tokens
         for dim in range(goal.dim() - 1):
-            if goal.stride(dim) == 0 and goal.shape[dim] > 1 and tokens.numel() == 0:
-                goal = goal.narrow(dim, 0, 1)
-        distance = self._distance(self._embed(state, tokens), self._embed(goal, tokens))
+            if goal.stride(dim) == 0 and (tokens.numel() == 0 or tokens.stride(dim) == 0):
+                goal, own_tokens = goal.narrow(dim, 0, 1), own_tokens.narrow(dim, 0, 1)
+        distance = self._distance(self._embed(state, tokens), self._embed(goal, own_tokens))
         return torch.where(has_goal, distance, 0.0)
 
     def _embed(self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]) -> Float[Tensor, "*B E"]:
         return self.body(self.film(state, tokens))
 
-    def _distance(self, state: Float[Tensor, "*B E"], goal: Float[Tensor, "*B E"]) -> Float[Tensor, "*B"]:
+    def _distance(self, state: Float[Tensor, "*#B E"], goal: Float[Tensor, "*#B E"]) -> Float[Tensor, "*B"]:
         apart = state - goal
         both_ways = (apart[..., : self.embedding].square().sum(-1) + 1e-6).sqrt() - 1e-3
         one_way = apart[..., self.embedding :].unflatten(-1, (-1, self.components)).relu().amax(-1).mean(-1)

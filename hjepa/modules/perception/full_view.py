@@ -38,13 +38,12 @@ class FullView(Perception):
         """Cells to each side of the agent that it sees on their own."""
         blur: float = Field(1.5, gt=0)
         """Width, in cells, of the bumps that tell column and row: neighbours look alike from the start."""
-        heading_width: int = Field(8, gt=0)
-        """Width of the part of the state that tells the agent's direction."""
-        near_width: int = Field(24, gt=0)
-        """Width of the part that tells the cells around it."""
-        ground_width: int = Field(16, gt=0)
-        """Width of the part that tells the grid without the agent; the place has what these leave of the level's width.
-        """
+        heading: float = Field(0.1, gt=0, lt=1)
+        """Share of the level's width that tells the agent's direction."""
+        near: float = Field(0.3, gt=0, lt=1)
+        """Share that tells the cells around it."""
+        ground: float = Field(0.2, gt=0, lt=1)
+        """Share that tells the grid without the agent; the place has what these leave."""
         hidden: int = Field(256, gt=0)
         """Width of the hidden layers."""
         layers: int = Field(2, ge=0)
@@ -55,17 +54,19 @@ class FullView(Perception):
         super().__init__()
         self.columns, self.rows = spec.env.view
         self.around, self.blur = config.around, config.blur
-        place = spec.levels[0].dim - config.heading_width - config.near_width - config.ground_width
+        dim = spec.levels[0].dim
+        widths = [max(1, round(share * dim)) for share in (config.heading, config.near, config.ground)]
+        place = dim - sum(widths)
         if place <= 0:
             raise ValueError(
-                f"the widths of the parts must leave something of levels.0.dim for the place (got {place})"
+                f"heading, near and ground must leave something of levels.0.dim for the place (got {place})"
             )
         cell, hidden, layers = config.cell_width, config.hidden, config.layers
         self.near_cells, self.ground_cells = CellEmbedding(cell), CellEmbedding(cell)
         self.place = MLP(self.columns + self.rows, hidden, place, layers)
-        self.heading = nn.Linear(DIRECTIONS, config.heading_width)
-        self.near = MLP((2 * config.around + 1) ** 2 * cell, hidden, config.near_width, layers)
-        self.ground = nn.Linear(self.columns * self.rows * cell, config.ground_width)
+        self.heading = nn.Linear(DIRECTIONS, widths[0])
+        self.near = MLP((2 * config.around + 1) ** 2 * cell, hidden, widths[1], layers)
+        self.ground = nn.Linear(self.columns * self.rows * cell, widths[2])
         self.film = FiLM(spec.token_dim, spec.levels[0].dim)
 
     def initial(self, batch: int, device: torch.device) -> Float[Tensor, "B 0"]:
