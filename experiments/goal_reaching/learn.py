@@ -25,7 +25,7 @@ from hjepa.train.learning import (
     level_batch,
     one_hot_actions,
 )
-from hjepa.types import CriticBatch, Info, Observation, Spans, Trajectory
+from hjepa.types import CriticBatch, Info, Observation, Trajectory
 
 CHUNK = 32
 """Records looked at together for surprise."""
@@ -99,7 +99,7 @@ def learn_lowest(agent: Agent, config: RunConfig, frames: int, updates: int) -> 
     rare: list[Tensor] = []
 
     def step(update: int) -> tuple[Tensor, Info]:
-        if update in (settings_at(updates, 0.2), settings_at(updates, 0.4), settings_at(updates, 0.6)):
+        if update in (update_at(updates, 0.2), update_at(updates, 0.4), update_at(updates, 0.6)):
             rare[:] = [surprising(agent, store)]
         batch = draw(store, settings.seed, update, settings.batch_size, settings.window)
         if rare:
@@ -114,7 +114,7 @@ def learn_lowest(agent: Agent, config: RunConfig, frames: int, updates: int) -> 
     train([*agent.perception.parameters(), *model.parameters()], settings.learning_rate, updates, step, "level 0")
 
 
-def settings_at(updates: int, share: float) -> int:
+def update_at(updates: int, share: float) -> int:
     """Number of the update after a share of all of them."""
     return round(updates * share)
 
@@ -175,9 +175,7 @@ def perceive(agent: Agent, config: RunConfig, frames: int) -> States:
     return States(state, actions_taken(previous, first), previous, first, cut)
 
 
-def windows_at(
-    agent: Agent, states: States, row: Tensor, start: Tensor, window: int, rows: Int[Tensor, " T"] | None = None
-) -> Windows:
+def windows_at(agent: Agent, states: States, row: Tensor, start: Tensor, window: int) -> Windows:
     """Windows of states that are known already, lifted to every level."""
     index = start[:, None] + torch.arange(window)
     stream = row[:, None]
@@ -202,7 +200,8 @@ def learn_upper(agent: Agent, config: RunConfig, states: States, level: int, upd
     """
     generator = torch.Generator().manual_seed(config.train.seed + level)
     model = agent.world_models[level]
-    window = 1 + agent.spec.levels[level].span * model.rollout_steps  # type: ignore[operator]
+    rollout: int = model.rollout_steps  # type: ignore[assignment]
+    window = 1 + agent.spec.levels[level].span * rollout
     batch = records // window
     agent.train()
 
@@ -257,4 +256,4 @@ def learn_critic(agent: Agent, config: RunConfig, states: States, level: int, up
     train(list(critic.parameters()), config.train.learning_rate, updates, step, f"critic {level}")
 
 
-__all__ = ["Spans", "States", "learn_critic", "learn_lowest", "learn_upper", "perceive", "wander"]
+__all__ = ["States", "learn_critic", "learn_lowest", "learn_upper", "perceive", "wander"]

@@ -42,8 +42,6 @@ ROWS = (
     Row("flat, CEM, critic", 1, "critic", CEM),
     Row("2 levels, distance", 2, "latent"),
     Row("2 levels, critic", 2, "critic"),
-    Row("3 levels, distance", 3, "latent"),
-    Row("3 levels, critic", 3, "critic"),
     Row("oracle's subgoals", 2, "latent", oracle=True),
 )
 RECORDS = 1024
@@ -86,10 +84,10 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--runs", default="runs/goal_reaching", metavar="DIR", help="folder of the runs (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, data and draws (%(default)s)")
     parser.add_argument("--frames", type=int, default=200_000, help="frames that level 0 learns from (%(default)s)")
-    parser.add_argument("--walk", type=int, default=400_000, help="frames for all else (%(default)s)")
-    parser.add_argument("--lowest", type=int, default=3000, help="updates of level 0 (%(default)s)")
-    parser.add_argument("--upper", type=int, default=3000, help="updates of the levels above (%(default)s)")
-    parser.add_argument("--critic", type=int, default=2500, help="updates of each critic (%(default)s)")
+    parser.add_argument("--walk", type=int, default=220_000, help="frames that all else learns from (%(default)s)")
+    parser.add_argument("--lowest", type=int, default=1700, help="updates of level 0 (%(default)s)")
+    parser.add_argument("--upper", type=int, default=2000, help="updates of the levels above (%(default)s)")
+    parser.add_argument("--critic", type=int, default=900, help="updates of each critic (%(default)s)")
     parser.add_argument("--tasks", type=int, default=50, help="tasks in each bin (%(default)s)")
     parser.add_argument("--rows", default="", help="rows to play, parted by semicolons; all by default")
     parser.add_argument("--publish", action="store_true", help="write table and figure into the study's README")

@@ -14,7 +14,7 @@ from hjepa.envs.make import make_env, quiet_reset
 from hjepa.envs.seeds import held_out_seed
 from hjepa.envs.text import encode_mission
 from hjepa.envs.vector import Record
-from hjepa.eval.shortest_path import NOWHERE, Episode, Maze, ShortestPaths, State
+from hjepa.eval.shortest_path import Episode, Maze, ShortestPaths, State
 from hjepa.types import Observation
 
 BINS = ((8, 16), (16, 28), (28, 45))
@@ -83,7 +83,7 @@ class Games:
 
     def __init__(self, env_id: str, tasks: Sequence[Task]) -> None:
         self.tasks = tasks
-        self.envs = [make_env(env_id) for _ in tasks]
+        self.envs: list[Any] = [make_env(env_id) for _ in tasks]
         for env, task in zip(self.envs, tasks, strict=True):
             quiet_reset(env, task.seed)
             put(env, task.start)
@@ -112,7 +112,7 @@ class Games:
 
     def act(self, action: Tensor) -> None:
         """Take an action in every row that still plays."""
-        for row in np.flatnonzero(self.playing):
+        for row in np.flatnonzero(self.playing).tolist():
             world = self.envs[row].unwrapped
             self.envs[row].step(int(action[row]))
             self.taken[row] += 1
@@ -133,7 +133,8 @@ class OracleWay:
         """The observations to be brought about next."""
         images = []
         for row, env in enumerate(self.games.envs):
-            present = (*(int(part) for part in env.unwrapped.agent_pos), int(env.unwrapped.agent_dir))
+            column, line = env.unwrapped.agent_pos
+            present = (int(column), int(line), int(env.unwrapped.agent_dir))
             self.age[row] += 1
             target = self.target[row]
             if target is None or target == present or self.age[row] >= self.span:
@@ -167,6 +168,3 @@ def view(env: Any, place: tuple[int, int, int]) -> UInt8[np.ndarray, "W V 3"]:
     image = world.gen_obs()["image"]
     put(env, present)
     return image
-
-
-__all__ = ["BINS", "NOWHERE", "Games", "OracleWay", "Task", "make_tasks"]
