@@ -24,11 +24,14 @@ from hjepa.train.learning import (
     inferred_actions,
     level_batch,
     one_hot_actions,
+    one_step,
 )
 from hjepa.types import CriticBatch, Info, Observation, Trajectory
 
 CHUNK = 32
 """Records looked at together for surprise."""
+AGREEMENT = 10.0
+"""Weight of the critics' judging predicted states as the actual ones."""
 REPEAT = 0.75
 """Probability that the last action is taken once more: random actions alone hardly get anywhere."""
 
@@ -82,7 +85,7 @@ def train(
 
 
 SHOWN = ("rollout_error_1", "rollout_error_2", "rollout_error_5", "inverse_dynamics_accuracy", "std", "step", "value",
-         "excess", "worst")  # fmt: skip
+         "excess", "worst", "imagined")  # fmt: skip
 
 
 def learn_lowest(agent: Agent, config: RunConfig, frames: int, updates: int) -> None:
@@ -223,6 +226,22 @@ def learn_upper(agent: Agent, config: RunConfig, states: States, level: int, upd
     train(list(model.parameters()), config.train.learning_rate, updates, step, f"level {level}")
 
 
+@torch.no_grad()
+def imagined(
+    agent: Agent, states: States, level: int, count: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "R D"], Float[Tensor, "R D"]]:
+    """Predicted and actual ends of some steps of a level: a search asks its critic about the former alone."""
+    window = 1 + agent.spec.levels[level].span
+    row = torch.randint(len(states.state), (count,), generator=generator)
+    start = torch.randint(states.state.shape[1] - window, (count,), generator=generator)
+    windows = windows_at(agent, states, row, start, window)
+    lower = one_hot_actions(windows.actions, agent.spec.env.num_actions)
+    for below in range(level):
+        lower = inferred_actions(agent, level_batch(windows, below, lower), below)
+    predicted, actual = one_step(agent, windows, level, windows.states[level], lower)
+    return predicted.unflatten(0, (count, window))[:, 0], actual.unflatten(0, (count, window))[:, 0]
+
+
 def learn_critic(agent: Agent, config: RunConfig, states: States, level: int, updates: int, batch: int) -> None:
     """The critic of a level, from records of whole episodes that are one step of the level apart."""
     generator = torch.Generator().manual_seed(config.train.seed + level)
@@ -230,7 +249,7 @@ def learn_critic(agent: Agent, config: RunConfig, states: States, level: int, up
     length = agent.spec.env.max_steps + 1
     pairs = 64
     begins = (states.is_first[:, : states.state.shape[1] - length]).nonzero()
-    agent.train()
+    agent.eval()
 
     def step(update: int) -> tuple[Tensor, Info]:
         drawn = begins[torch.randint(len(begins), (batch,), generator=generator)]
@@ -251,7 +270,10 @@ def learn_critic(agent: Agent, config: RunConfig, states: States, level: int, up
             state, state, states.action[row, index], torch.zeros(index.shape), following, place % 2 == 0, no, tokens
         )
         loss, info = critic.loss(part, agent.target_critics[level])  # type: ignore[operator,index]
-        return loss, info
+        predicted, actual = imagined(agent, states, level, 4 * batch, generator)
+        none = predicted.new_zeros(len(predicted), *tokens.shape[2:])
+        agreed, terms = critic.imagined_loss(predicted, actual, none)  # type: ignore[operator]
+        return loss + AGREEMENT * agreed, info | terms
 
     train(list(critic.parameters()), config.train.learning_rate, updates, step, f"critic {level}")
 
