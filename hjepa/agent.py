@@ -131,14 +131,18 @@ class Agent(nn.Module):
         epsilon: float = 0.0,
         levels: int | None = None,
         injected: dict[int, Tensor] | None = None,
+        goal: Float[Tensor, "B D"] | None = None,
     ) -> tuple[Decision, AgentState]:
         """One decision for each environment (L22 section 3.1.1 and 3.1.2).
 
         `epsilon` is the share of random actions; `levels` acts with the lowest levels only; `injected[l]` [B, G]
         replaces
-        the subgoals set for level l (an oracle's, for diagnosis).
+        the subgoals set for level l (an oracle's, for diagnosis); `goal`, a level-0 state such as `goal_state` gives,
+        is what the critic of the highest acting level is to measure the way to.
         """
         task = self.configure(record.mission)
+        if goal is not None:
+            task = self.toward(goal, task, levels)
         observation = Observation(record.image, record.mission)
         before = self.carried(state.carry, record.is_first)
         lowest, carry = self.perceive(observation, record, before, task)
@@ -181,6 +185,19 @@ class Agent(nn.Module):
         top = self.spec.levels[-1]
         return self.configurator(mission, torch.zeros(len(mission), top.dim, device=mission.device))
 
+    def goal_state(self, goal: Observation) -> Float[Tensor, "B D"]:
+        """Level-0 state of an observation to be brought about, perceived as if an episode began with it."""
+        task = self.configure(goal.mission)
+        rows = len(goal.mission)
+        before = torch.full((rows,), -1, device=goal.mission.device)
+        return self.perception(goal, before, self.perception.initial(rows, before.device), task.tokens)[0]
+
+    def toward(self, goal: Float[Tensor, "B D"], task: Task, levels: int | None = None) -> Task:
+        """The task of bringing about `goal`, a level-0 state, by the lowest `levels` (all by default)."""
+        top = (len(self.spec.levels) if levels is None else levels) - 1
+        lifted = self.lift(goal, task.tokens)[top]
+        return replace(task, goal=lifted, has_goal=torch.ones_like(task.has_goal), goal_level=top)
+
     def perceive(
         self, observation: Observation, record: Percept, carry: Tensor, task: Task
     ) -> tuple[Float[Tensor, "B D"], Tensor]:
@@ -195,12 +212,12 @@ class Agent(nn.Module):
 
     def values(self, states: tuple[Tensor, ...], task: Task) -> tuple[Tensor, ...]:
         """Each level's energy-to-go [B]."""
-        top = len(self.spec.levels) - 1
+        aimed = task.goal_level if task.goal_level >= 0 else len(self.spec.levels) - 1
         return tuple(
             critic(
                 state,
-                task.goal if level == top else torch.zeros_like(state),
-                task.has_goal if level == top else torch.zeros_like(task.has_goal),
+                task.goal if level == aimed else torch.zeros_like(state),
+                task.has_goal if level == aimed else torch.zeros_like(task.has_goal),
                 task.tokens,
             )
             for level, (critic, state) in enumerate(zip(self.critics, states, strict=False))
@@ -215,7 +232,7 @@ class Agent(nn.Module):
         task: Task,
         memory: MemoryState,
     ) -> Float[Tensor, "B U"]:
-        flat = len(self.spec.levels) == 1
+        flat = len(self.spec.levels) == 1 or task.goal_level == 0
         signals = Signals(
             record.reward,
             observation,

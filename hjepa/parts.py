@@ -123,6 +123,8 @@ class Node(TensorStruct):
     """Sum over the steps taken of what the critic said there of the whole plan's energy; None without such a critic."""
     depth: int = 0
     """Steps taken."""
+    nearest: Float[Tensor, "B N S"] | None = None
+    """Lowest energy that the subgoal had at any step taken, where it may be met at any; None where the end counts."""
 
 
 class PlanningProblem(ABC):

@@ -30,6 +30,8 @@ class SubgoalTerm:
     upper: WorldModel | None
     """The level above, to lift with; None: compare in the level's own space."""
     tokens: Float[Tensor, "B K C"]
+    haste: float = 0.0
+    """If positive, the subgoal may be met at any step, and this share of the weight is what each step more costs."""
 
     def energy(self, state: Float[Tensor, "B N S D"]) -> Float[Tensor, "B N S"]:
         """Weighted distance of predicted states to the subgoal."""
@@ -131,13 +133,24 @@ class LatentProblem(PlanningProblem):
             node.log_discount + self._log_discount + prediction.log_continue,
             self._estimate(node, weights),
             node.depth + 1,
+            self._approach(node, prediction.state),
         )
+
+    def _approach(self, node: Node, state: Float[Tensor, "B N S D"]) -> Float[Tensor, "B N S"] | None:
+        """The subgoal's energy at the nearest approach so far; later ones cost more, or arriving would be put off."""
+        if self._term.haste == 0:
+            return None
+        delay = self._term.haste * node.depth * self._term.weight[:, None, None]
+        now = self._term.energy(state) + delay
+        return now if node.nearest is None else torch.minimum(node.nearest, now)
 
     def score(self, node: Node) -> Float[Tensor, "B N"]:
         discount = node.log_discount.exp()
         energy = node.energy + discount * self._weigh(self._value(node.state))
         if node.estimates is not None:
             energy = (node.estimates + energy) / (node.depth + 1)
+        if node.nearest is not None:
+            return self._risk(energy + node.nearest)
         return self._risk(energy + discount * self._term.energy(node.state))
 
     def _estimate(self, node: Node, weights: Float[Tensor, "B N A"]) -> Float[Tensor, "B N S"] | None:

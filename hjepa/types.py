@@ -167,8 +167,10 @@ class Task(TensorStruct):
     critic_weights: Float[Tensor, "B L"]
     """v: the weight of each level's critic."""
     goal: Float[Tensor, "B D"]
-    """Goal in the top level's space; only looked at where `has_goal`."""
+    """Goal in the space of `goal_level`; only looked at where `has_goal`."""
     has_goal: Bool[Tensor, " B"]
+    goal_level: int = -1
+    """The level that plans toward the goal, the highest that acts; -1: the top."""
 
 
 @dataclass(frozen=True)

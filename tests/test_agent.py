@@ -236,6 +236,28 @@ def test_r43_the_configurators_goal_reaches_the_top_levels_critic_only() -> None
     assert not any(has_goal.any() for _, has_goal in seen[0])
 
 
+@pytest.mark.parametrize("levels", [1, 2])
+def test_r43_a_goal_that_is_shown_reaches_the_critic_of_the_highest_acting_level(levels: int) -> None:
+    agent = tiny_agent(2, "critic.kind=goal")
+    record, seen = first_record(2), {0: [], 1: []}
+    goal = agent.goal_state(record.observation) + 1
+    lifted = agent.lift(goal, torch.zeros(2, 0, 0))
+    for level, critic in enumerate(agent.critics):
+
+        def forward(state, goal, has_goal, tokens, level=level, original=critic.forward):
+            seen[level].append((goal, has_goal))
+            return original(state, goal, has_goal, tokens)
+
+        critic.forward = forward
+    agent.act(record, agent.initial(2, CPU), 2, levels=levels, goal=goal)
+    for level in range(levels):
+        assert len(seen[level]) > 1
+        for aim, has_goal in seen[level]:
+            assert has_goal.all() == (level == levels - 1)
+            rows = lifted[level].view(2, *([1] * (aim.dim() - 2)), -1)
+            assert level < levels - 1 or torch.equal(aim, rows.expand_as(aim))
+
+
 def test_r43_the_configurators_tokens_reach_every_part_that_they_modulate() -> None:
     agent = tiny_agent(2, "configurator.kind=mission")
     seen: dict[str, set[tuple[int, ...]]] = {}

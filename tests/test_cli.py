@@ -132,7 +132,7 @@ def test_list_names_every_kind_of_a_slot(capsys: pytest.CaptureFixture[str]) -> 
     assert cli.main(["list", "perception"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "perception"
-    assert [line.split()[0] for line in lines[1:]] == ["feedforward", "pose_map", "recurrent"]
+    assert [line.split()[0] for line in lines[1:]] == ["feedforward", "full_view", "pose_map", "recurrent"]
 
 
 def test_schema_prints_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -164,6 +164,18 @@ def test_r24_goal_and_subgoal_add_their_distances() -> None:
     assert made.score(follow(made, 0, 1)).item() == pytest.approx(expected)
 
 
+def test_in_haste_a_subgoal_may_be_met_at_any_step_and_the_sooner_the_cheaper() -> None:
+    arguments = (torch.tensor([[2.0, 2.0, 0.0]]), torch.tensor([0.5]), torch.tensor(2.0), None, torch.zeros(1, 0, 0))
+    plain, hasty = problem(term=SubgoalTerm(*arguments)), problem(term=SubgoalTerm(*arguments, haste=0.1))
+    # By way of (2, 2), which is the subgoal, to (2, 12); or by (1, 12) to (2, 12), at a distance of 10 both times.
+    for choices, nearest in (((0, 1), 0.0), ((1, 0), 0.5 * 10 / 2 + 0.1 * 0.5)):
+        bare = plain.score(follow(plain, *choices)).item() - GAMMA**2 * 0.5 * 10 / 2
+        first = 0.5 * (101**0.5) / 2
+        assert hasty.score(follow(hasty, *choices)).item() == pytest.approx(
+            bare + min(nearest, first if nearest else 0)
+        )
+
+
 def test_r24_a_critic_of_choices_is_averaged_over_depths() -> None:
     made = problem(critic=Choosing())
     depths = (

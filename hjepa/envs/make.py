@@ -13,10 +13,11 @@ from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled
 
 from hjepa.config import ConfigError
-from hjepa.envs import dummy
+from hjepa.envs import dummy, full_view
 from hjepa.types import EnvSpec
 
 dummy.register()
+full_view.register()
 
 LIMIT_SEEDS = 8
 """Resets over which the time limit is read where an environment sets it anew for every mission (BabyAI)."""

@@ -13,13 +13,19 @@ CODES = OBJECTS * COLOURS * STATES
 WALL, EMPTY, FLOOR, DOOR, GOAL, LAVA = 1, 2, 3, 4, 8, 9
 """MiniGrid's object numbers, with wall and empty ground exchanged: a larger number tells more of a place, from unseen
 cells (0) on. All but the wall can be stood on (a door when open, state 0)."""
+AGENT = 10
+"""The agent itself, which only the full view shows."""
 
 
 def pack(image: UInt8[Tensor, "*B W V 3"]) -> UInt8[Tensor, "*B V W"]:
-    """One code a cell, rows first so that the agent looks up; 0 where unseen. Unknown numbers are clamped."""
+    """One code a cell, rows first so that the agent looks up; 0 where unseen. Unknown numbers are clamped.
+
+    The agent's state is its direction, one of four and so too many for a state; it takes the place of its colour.
+    """
     cell_object = image[..., 0].clamp(max=OBJECTS - 1)
-    colour = image[..., 1].clamp(max=COLOURS - 1)
-    state = image[..., 2].clamp(max=STATES - 1)
+    is_agent = cell_object == AGENT
+    colour = torch.where(is_agent, image[..., 2], image[..., 1]).clamp(max=COLOURS - 1)
+    state = torch.where(is_agent, 0, image[..., 2]).clamp(max=STATES - 1)
     cell_object = _exchanged(cell_object)
     codes = (cell_object * COLOURS + colour) * STATES + state
     return torch.where(cell_object == 0, 0, codes).transpose(-1, -2)

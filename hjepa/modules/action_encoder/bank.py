@@ -30,6 +30,9 @@ class MacroBank(ActionEncoder):
         """Entries replaced at every inference in training mode."""
         hidden: int = Field(128, gt=0)
         """Width of hidden layers."""
+        changes: bool = True
+        """Whether the macro-action is read off how the states change too, or off the actions alone: then what was done
+        in one place can be tried in any other, as it should be where the environment is deterministic."""
 
     bank: Tensor
     cursor: Tensor
@@ -37,7 +40,8 @@ class MacroBank(ActionEncoder):
     def __init__(self, config: Config, spec: LevelSpec) -> None:
         super().__init__()
         self.num_actions, self.refresh = config.entries, config.refresh
-        self.step = MLP(spec.lower_action_dim + spec.lower_dim, config.hidden, config.hidden, 1)
+        self.changes = config.changes
+        self.step = MLP(spec.lower_action_dim + spec.lower_dim * config.changes, config.hidden, config.hidden, 1)
         self.pool = MLP(spec.stride * config.hidden, config.hidden, spec.action_dim, 1)
         self.prior = MLP(spec.dim, config.hidden, 2 * spec.action_dim, 1)
         self.register_buffer("bank", 2 * torch.rand(config.entries, spec.action_dim) - 1)
@@ -52,7 +56,7 @@ class MacroBank(ActionEncoder):
     ) -> tuple[Float[Tensor, "*B M"], Float[Tensor, "*B A"]]:
         """The macro-action, and one-hot weights of the nearest entry. Refills the bank in training mode."""
         change = lower_states[..., 1:, :] - lower_states[..., :-1, :]
-        steps = self.step(torch.cat((lower_actions, change), -1))
+        steps = self.step(torch.cat((lower_actions, change), -1) if self.changes else lower_actions)
         action = self.pool(steps.flatten(-2)).tanh()
         if self.training:
             self._refill(action.detach(), lower_actions.detach())

@@ -41,6 +41,9 @@ class HierarchicalActor(Actor):
         """Energy of ending one typical displacement away from the subgoal, in units of how much the level's own
         energies
         typically differ between its choices; so it neither drowns them nor is drowned, whatever the drives' scale."""
+        subgoal_haste: float = Field(0.0, ge=0)
+        """0: a plan must end at the subgoal. If positive it may meet it at any step, and each step more costs this
+        share of that energy: a plan made anew at every step could put off for ever what only its end must show."""
         habituation: float = Field(1.0, ge=0)
         """Energy of an action for each time it was already taken in this same situation of the episode, and for each
         time it changed nothing in a like one (the same ahead, the same in hand); in units of how much choices typically
@@ -79,7 +82,7 @@ class HierarchicalActor(Actor):
         self.levels = spec.levels
         self.coordination, self.joint_candidates = config.coordination, config.joint_candidates
         self.satisfaction, self.subgoal_weight = config.satisfaction, config.subgoal_weight
-        self.habituation = config.habituation
+        self.subgoal_haste, self.habituation = config.subgoal_haste, config.habituation
         self.reach_tolerance, self.surprise_threshold = config.reach_tolerance, config.surprise_threshold
         self.deadline_slack, self.support_threshold = config.deadline_slack, config.support_threshold
         self.samples, self.risk = config.samples, RiskMeasure(config.risk, config.risk_weight)
@@ -107,10 +110,13 @@ class HierarchicalActor(Actor):
             reasons[level] = self._reasons(
                 subgoals[level], distances[level], reasons[level + 1], request, request.injected[level] is not None
             )
-            plan, latent = self._propose(world, level + 1, states, current, task, mode, reasons[level] > 0)
             given = request.injected[level]
-            latent = latent if given is None else given
-            plans[level + 1] = plan
+            if given is None:
+                plans[level + 1], latent = self._propose(
+                    world, level + 1, states, current, task, mode, reasons[level] > 0
+                )
+            else:
+                latent = given
             current[level] = self._commit(level, subgoals[level], latent, reasons[level] > 0)
         habit = self.habituation * (request.tried + request.futile)
         plan, action = self._act(world, states[0], current[0], task, mode, habit)
@@ -219,7 +225,10 @@ class HierarchicalActor(Actor):
         first_step: Float[Tensor, "B A"] | None = None,
     ) -> LatentProblem:
         """The planning problem of `level`, from `state` [B, D] toward `subgoal` beside the level's own energies."""
-        is_top = level == len(self.levels) - 1
+        has_goal = task.has_goal
+        if level != (task.goal_level if task.goal_level >= 0 else len(self.levels) - 1):
+            has_goal = torch.zeros_like(has_goal)
+        goal = task.goal if task.goal.shape[-1] == state.shape[-1] else torch.zeros_like(state)
         return LatentProblem(
             world.world_models[level],
             world.critics[level],
@@ -232,20 +241,22 @@ class HierarchicalActor(Actor):
             self.samples,
             self.risk,
             self.support_threshold,
-            task.goal if is_top else torch.zeros_like(state),
-            task.has_goal if is_top else torch.zeros_like(task.has_goal),
+            goal,
+            has_goal,
             first_step,
         )
 
     def _term(self, world: World, level: int, subgoal: Subgoal, task: Task) -> SubgoalTerm:
-        weight = subgoal.active * self.subgoal_weight * self.energy_unit[level]
+        # Where the level has no energies of its own, the subgoal is all that counts, and any unit will do.
+        unit = torch.where(self.energy_unit[level] > 0, self.energy_unit[level], 1.0)
+        weight = subgoal.active * self.subgoal_weight * unit
         if level == len(self.levels) - 1 or self.satisfaction == "own":
             own = level < len(self.levels) - 1
             target = world.world_models[level + 1].lower(subgoal.latent) if own else subgoal.latent
             scale = self.displacement_own[level] if own else torch.ones_like(weight[0])
-            return SubgoalTerm(target, weight, scale, None, task.tokens)
-        upper = world.world_models[level + 1]
-        return SubgoalTerm(subgoal.latent, weight, self.displacement_lifted[level], upper, task.tokens)
+            return SubgoalTerm(target, weight, scale, None, task.tokens, self.subgoal_haste)
+        upper, scale = world.world_models[level + 1], self.displacement_lifted[level]
+        return SubgoalTerm(subgoal.latent, weight, scale, upper, task.tokens, self.subgoal_haste)
 
     @torch.no_grad()
     def search(

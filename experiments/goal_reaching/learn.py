@@ -1,0 +1,281 @@
+"""Learning without reward, level by level: level 0 from images, then what stands on its states."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from hjepa.agent import Agent
+from hjepa.config import RunConfig
+from hjepa.data.sampler import draw
+from hjepa.data.spans import actions_taken, spans
+from hjepa.data.store import EpisodeStore
+from hjepa.envs.seeds import training_seed
+from hjepa.envs.vector import Record, VectorEnv
+from hjepa.train.learning import (
+    Shaping,
+    Windows,
+    calibrate,
+    encode,
+    inferred_actions,
+    level_batch,
+    one_hot_actions,
+    one_step,
+)
+from hjepa.types import CriticBatch, Info, Observation, Trajectory
+
+CHUNK = 32
+"""Records looked at together for surprise."""
+AGREEMENT = 10.0
+"""Weight of the critics' judging predicted states as the actual ones."""
+REPEAT = 0.75
+"""Probability that the last action is taken once more: random actions alone hardly get anywhere."""
+
+
+@dataclass(frozen=True)
+class States:
+    """Level-0 states of long streams, N of them."""
+
+    state: Float[Tensor, "N T D"]
+    action: Int[Tensor, "N T"]
+    """Taken at each record, -1 at the end of an episode."""
+    previous_action: Int[Tensor, "N T"]
+    is_first: Bool[Tensor, "N T"]
+    truncated: Bool[Tensor, "N T"]
+
+
+def wander(config: RunConfig, frames: int, number: int) -> Iterator[Record]:
+    """Records of random actions, each repeated for a while, on training layouts; `number` tells runs apart."""
+    rows = config.env.num_envs
+    # Rows of another walk are other rows, so that no layout is walked twice.
+    env = VectorEnv(
+        config.env.id, rows, lambda row, episode: training_seed(config.train.seed, row + number * rows, episode)
+    )
+    generator = torch.Generator().manual_seed(config.train.seed + number)
+    action = torch.zeros(rows, dtype=torch.int64)
+    for _ in range(frames // rows):
+        yield env.step(action)
+        fresh = torch.randint(env.spec.num_actions, (rows,), generator=generator)
+        action = torch.where(torch.rand(rows, generator=generator) < REPEAT, action, fresh)
+    env.close()
+
+
+def train(
+    parameters: list[nn.Parameter], rate: float, updates: int, step: Callable[[int], tuple[Tensor, Info]], name: str
+) -> None:
+    """Minimise what `step(n)` gives; the step size warms up for 100 updates and falls over the second half."""
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-5, eps=1e-5, fused=True)
+    begin = perf_counter()
+    for update in range(updates):
+        share = update / updates
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (update + 1) / 100) * min(1.0, 2 - 1.95 * share)
+        loss, info = step(update)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 10.0)
+        optimizer.step()
+        if (update + 1) % max(updates // 8, 1) == 0:
+            shown = " ".join(f"{key}={float(value):.4g}" for key, value in info.items() if key.split("/")[-1] in SHOWN)
+            print(f"{name} {update + 1}/{updates} {perf_counter() - begin:.0f}s {shown}", flush=True)
+
+
+SHOWN = ("rollout_error_1", "rollout_error_2", "rollout_error_5", "inverse_dynamics_accuracy", "std", "step", "value",
+         "excess", "worst", "imagined")  # fmt: skip
+
+
+def learn_lowest(agent: Agent, config: RunConfig, frames: int, updates: int) -> None:
+    """Perception and the world model of level 0."""
+    settings = config.train
+    carry = agent.perception.initial(1, torch.device("cpu"))
+    store = EpisodeStore(frames, config.env.num_envs, agent.spec.env, len(agent.spec.drives), carry, Path("unused"))
+    nothing = torch.zeros(config.env.num_envs, len(agent.spec.drives))
+    for record in wander(config, frames, 0):
+        store.append(record, nothing, carry.expand(config.env.num_envs, -1))
+    model = agent.world_models[0]
+    agent.train()
+
+    rare: list[Tensor] = []
+
+    def step(update: int) -> tuple[Tensor, Info]:
+        if update in (update_at(updates, 0.2), update_at(updates, 0.4), update_at(updates, 0.6)):
+            rare[:] = [surprising(agent, store)]
+        batch = draw(store, settings.seed, update, settings.batch_size, settings.window)
+        if rare:
+            again = around(store, rare[0], settings.batch_size // 2, settings.window, update)
+            batch = joined(batch[settings.batch_size // 2 :], again)
+        windows = encode(agent, batch, Shaping(False, False))
+        actions = one_hot_actions(windows.actions, agent.spec.env.num_actions)
+        loss, info = model.loss(level_batch(windows, 0, actions), windows.states[0], windows.targets[0])  # type: ignore[operator]
+        agent.update_targets(settings.target_rate)
+        return loss, info
+
+    train([*agent.perception.parameters(), *model.parameters()], settings.learning_rate, updates, step, "level 0")
+
+
+def update_at(updates: int, share: float) -> int:
+    """Number of the update after a share of all of them."""
+    return round(updates * share)
+
+
+@torch.no_grad()
+def surprising(agent: Agent, store: EpisodeStore) -> Int[Tensor, "R 2"]:
+    """Stream and number of the fiftieth of all records that level 0 predicts worst from the record before.
+
+    What happens seldom, such as passing a gap, is learned late if ever from windows drawn at random: it is surprise
+    that says where to look again (prioritised replay, Schaul et al. 2016).
+    """
+    errors = []
+    model = agent.world_models[0]
+    agent.eval()
+    for start in range(store.oldest, store.written - CHUNK, CHUNK):
+        every = torch.arange(store.num_envs)
+        batch = store.windows(every, torch.full_like(every, start), CHUNK + 1)
+        windows = encode(agent, batch, Shaping(False, False))
+        action = one_hot_actions(windows.actions, agent.spec.env.num_actions) @ model.action_encoder.table()  # type: ignore[operator,union-attr]
+        state = windows.states[0]
+        latent = state.new_zeros(*state.shape[:-1], model.latent.dim)  # type: ignore[union-attr,arg-type]
+        predicted = model.predictor(state, action, latent, windows.tokens)  # type: ignore[operator]
+        error = (predicted[:, :-1] - state[:, 1:]).square().mean(-1)
+        errors.append(torch.where(windows.spans[0].reaches[:, :-1], error, 0.0))
+    agent.train()
+    error = torch.cat(errors, 1)
+    worst = error.flatten().topk(error.numel() // 50).indices
+    return torch.stack((worst // error.shape[1], worst % error.shape[1] + store.oldest), 1)
+
+
+def around(store: EpisodeStore, records: Int[Tensor, "R 2"], count: int, window: int, number: int) -> Trajectory:
+    """Windows in which some of the records, drawn at random, lie somewhere."""
+    generator = torch.Generator().manual_seed(number)
+    chosen = records[torch.randint(len(records), (count,), generator=generator)]
+    start = chosen[:, 1] - torch.randint(window - 1, (count,), generator=generator)
+    return store.windows(chosen[:, 0], start.clamp(store.oldest, store.written - window), window)
+
+
+def joined(first: Trajectory, second: Trajectory) -> Trajectory:
+    """The windows of both."""
+    pairs = {field.name: (getattr(first, field.name), getattr(second, field.name)) for field in fields(first)}
+    observation = pairs.pop("observation")
+    images = torch.cat([one.image for one in observation]), torch.cat([one.mission for one in observation])
+    return Trajectory(Observation(*images), **{name: torch.cat(pair) for name, pair in pairs.items()})
+
+
+@torch.no_grad()
+def perceive(agent: Agent, config: RunConfig, frames: int) -> States:
+    """Level-0 states of a new walk; the images are not kept."""
+    agent.eval()
+    parts: list[tuple[Tensor, ...]] = []
+    carry = agent.perception.initial(config.env.num_envs, torch.device("cpu"))
+    for record in wander(config, frames, 1):
+        task = agent.configure(record.mission)
+        state, carry = agent.perceive(record.observation, record, carry, task)  # type: ignore[arg-type]
+        parts.append((state, record.previous_action, record.is_first, record.truncated))
+    state, previous, first, cut = (torch.stack(part, 1) for part in zip(*parts, strict=True))
+    return States(state, actions_taken(previous, first), previous, first, cut)
+
+
+def windows_at(agent: Agent, states: States, row: Tensor, start: Tensor, window: int) -> Windows:
+    """Windows of states that are known already, lifted to every level."""
+    index = start[:, None] + torch.arange(window)
+    stream = row[:, None]
+    lowest, first, cut = states.state[stream, index], states.is_first[stream, index], states.truncated[stream, index]
+    task = agent.configure(torch.zeros(index.numel(), 1, dtype=torch.int64))
+    tokens = task.tokens.view(*index.shape, *task.tokens.shape[1:])
+    lifted = [lowest]
+    for model in agent.world_models[1:]:
+        lifted.append(model.encoder(lifted[-1], tokens))  # type: ignore[operator,union-attr]
+    nothing = torch.zeros(*index.shape, len(agent.spec.drives))
+    steps = tuple(
+        spans(first, torch.zeros_like(first), cut, nothing, level.span, level.discount) for level in agent.spec.levels
+    )
+    action = actions_taken(states.previous_action[stream, index], first)
+    return Windows(tuple(lifted), tuple(state.detach() for state in lifted), steps, action, task, tokens)
+
+
+def learn_upper(agent: Agent, config: RunConfig, states: States, level: int, updates: int, records: int) -> None:
+    """The world model of a level above 0, on the states of the levels below as they are.
+
+    A batch is of `records` records, in windows as short as its rollouts allow, so that it is of many layouts.
+    """
+    generator = torch.Generator().manual_seed(config.train.seed + level)
+    model = agent.world_models[level]
+    rollout: int = model.rollout_steps  # type: ignore[assignment]
+    window = 1 + agent.spec.levels[level].span * rollout
+    batch = records // window
+    agent.train()
+
+    def step(update: int) -> tuple[Tensor, Info]:
+        row = torch.randint(len(states.state), (batch,), generator=generator)
+        start = torch.randint(states.state.shape[1] - window, (batch,), generator=generator)
+        windows = windows_at(agent, states, row, start, window)
+        lower = one_hot_actions(windows.actions, agent.spec.env.num_actions)
+        for below in range(level):
+            lower = inferred_actions(agent, level_batch(windows, below, lower), below)
+        part = level_batch(windows, level, lower)
+        loss, info = model.loss(part, windows.states[level], windows.targets[level])  # type: ignore[operator]
+        calibrate(agent, windows)
+        return loss, info
+
+    # Levels below are used as they are: their macro-actions stay what they mean.
+    for below in agent.world_models[:level]:
+        below.eval()
+    train(list(model.parameters()), config.train.learning_rate, updates, step, f"level {level}")
+
+
+@torch.no_grad()
+def imagined(
+    agent: Agent, states: States, level: int, count: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "R D"], Float[Tensor, "R D"]]:
+    """Predicted and actual ends of some steps of a level: a search asks its critic about the former alone."""
+    window = 1 + agent.spec.levels[level].span
+    row = torch.randint(len(states.state), (count,), generator=generator)
+    start = torch.randint(states.state.shape[1] - window, (count,), generator=generator)
+    windows = windows_at(agent, states, row, start, window)
+    lower = one_hot_actions(windows.actions, agent.spec.env.num_actions)
+    for below in range(level):
+        lower = inferred_actions(agent, level_batch(windows, below, lower), below)
+    predicted, actual = one_step(agent, windows, level, windows.states[level], lower)
+    return predicted.unflatten(0, (count, window))[:, 0], actual.unflatten(0, (count, window))[:, 0]
+
+
+def learn_critic(agent: Agent, config: RunConfig, states: States, level: int, updates: int, batch: int) -> None:
+    """The critic of a level, from records of whole episodes that are one step of the level apart."""
+    generator = torch.Generator().manual_seed(config.train.seed + level)
+    critic, span = agent.critics[level], agent.spec.levels[level].span
+    length = agent.spec.env.max_steps + 1
+    pairs = 64
+    begins = (states.is_first[:, : states.state.shape[1] - length]).nonzero()
+    agent.eval()
+
+    def step(update: int) -> tuple[Tensor, Info]:
+        drawn = begins[torch.randint(len(begins), (batch,), generator=generator)]
+        row, start = drawn[:, :1], drawn[:, 1:]
+        # Pairs of records one step of the level apart, in the order of time.
+        early = torch.randint(length - span, (batch, pairs), generator=generator).sort(1).values
+        index = start + torch.stack((early, early + span), -1).flatten(1)
+        state = states.state[row, index]
+        task = agent.configure(torch.zeros(index.numel(), 1, dtype=torch.int64))
+        tokens = task.tokens.view(*index.shape, *task.tokens.shape[1:])
+        for model in agent.world_models[1 : level + 1]:
+            state = model.encoder(state, tokens)  # type: ignore[operator,union-attr]
+        state = state.detach()
+        place = torch.arange(2 * pairs).expand(batch, -1)
+        following = (place + 1).clamp_max(2 * pairs - 1)
+        no = torch.zeros_like(following, dtype=torch.bool)
+        part = CriticBatch(
+            state, state, states.action[row, index], torch.zeros(index.shape), following, place % 2 == 0, no, tokens
+        )
+        loss, info = critic.loss(part, agent.target_critics[level])  # type: ignore[operator,index]
+        predicted, actual = imagined(agent, states, level, 4 * batch, generator)
+        none = predicted.new_zeros(len(predicted), *tokens.shape[2:])
+        agreed, terms = critic.imagined_loss(predicted, actual, none)  # type: ignore[operator]
+        return loss + AGREEMENT * agreed, info | terms
+
+    train(list(critic.parameters()), config.train.learning_rate, updates, step, f"critic {level}")
+
+
+__all__ = ["States", "learn_critic", "learn_lowest", "learn_upper", "perceive", "wander"]

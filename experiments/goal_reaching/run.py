@@ -1,0 +1,185 @@
+"""Goal reaching without reward: an agent learns how four rooms work, is shown a view, and goes there.
+
+python -m experiments.goal_reaching.run --publish
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from experiments.common import RESULTS, guarded, markdown
+from experiments.goal_reaching.learn import learn_critic, learn_lowest, learn_upper, perceive
+from experiments.goal_reaching.play import Row, planning_as, play
+from experiments.goal_reaching.tasks import BINS, make_tasks
+from hjepa.agent import Agent
+from hjepa.build import build_agent
+from hjepa.config import dump, load
+from hjepa.data import checkpoint
+from hjepa.envs.make import env_spec
+from hjepa.eval.stats import paired_test, wilson_interval
+from hjepa.train.run import git
+
+HERE = Path(__file__).parent
+CONFIG = HERE / "config.yaml"
+CEM = ("levels.0.planner.kind=cem", "levels.0.horizon=20", "levels.0.planner.population=16")
+ROWS = (
+    Row("flat, greedy, distance", 1, "latent", ("levels.0.horizon=1",)),
+    Row("flat, CEM, distance", 1, "latent", CEM),
+    Row("flat, greedy, critic", 1, "critic", ("levels.0.horizon=1",)),
+    Row("flat, exhaustive, critic", 1, "critic"),
+    Row("flat, CEM, critic", 1, "critic", CEM),
+    Row("2 levels, distance", 2, "latent"),
+    Row("2 levels, critic", 2, "critic"),
+    Row("oracle's subgoals", 2, "latent", oracle=True),
+)
+RECORDS = 1024
+"""Records in a batch of the levels above 0."""
+FLAT = {"latent": "flat, CEM, distance", "critic": "flat, CEM, critic"}
+"""What the rows of each cost are compared with."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train what is not trained yet, play the rows, write table and figure."""
+    given = options().parse_args(arguments)
+    torch.set_num_threads(1)
+    folder = Path(given.runs) / f"seed_{given.seed}"
+    agent = trained(folder, given)
+    names = given.rows.split(";") if given.rows else [row.name for row in ROWS]
+    results = json.loads((folder / "results.json").read_text()) if (folder / "results.json").exists() else {}
+    tasks = make_tasks(agent.spec.env.id, given.tasks)
+    for row in ROWS:
+        if row.name not in names or row.name in results:
+            continue
+        begin = perf_counter()
+        played = [play(planning_as(agent, CONFIG, row.overrides), agent.spec.env.id, own, row) for own in tasks]
+        results[row.name] = {
+            "success": [one.success.tolist() for one in played],
+            "taken": [one.taken.tolist() for one in played],
+            "optimal": [[task.optimal for task in own] for own in tasks],
+            "evaluations": float(np.mean([one.evaluations for one in played])),
+            "seconds": perf_counter() - begin,
+            **asdict(row),
+        }
+        print(row.name, [f"{one.success.mean():.0%}" for one in played], flush=True)
+        (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    finish(results, folder, given)
+    return 0
+
+
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.goal_reaching.run", description=__doc__)
+    parser.add_argument("--runs", default="runs/goal_reaching", metavar="DIR", help="folder of the runs (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, data and draws (%(default)s)")
+    parser.add_argument("--frames", type=int, default=200_000, help="frames that level 0 learns from (%(default)s)")
+    parser.add_argument("--walk", type=int, default=220_000, help="frames that all else learns from (%(default)s)")
+    parser.add_argument("--lowest", type=int, default=1700, help="updates of level 0 (%(default)s)")
+    parser.add_argument("--upper", type=int, default=2000, help="updates of the levels above (%(default)s)")
+    parser.add_argument("--critic", type=int, default=900, help="updates of each critic (%(default)s)")
+    parser.add_argument("--tasks", type=int, default=50, help="tasks in each bin (%(default)s)")
+    parser.add_argument("--rows", default="", help="rows to play, parted by semicolons; all by default")
+    parser.add_argument("--publish", action="store_true", help="write table and figure into the study's README")
+    return parser
+
+
+def trained(folder: Path, given: argparse.Namespace) -> Agent:
+    """The run's agent, trained first where it is not yet."""
+    config = load(CONFIG, [f"train.seed={given.seed}", f"run.dir={folder}"])
+    torch.manual_seed(given.seed)
+    agent = build_agent(config, env_spec(config.env.id))
+    if checkpoint.checkpoints(folder / "checkpoints"):
+        agent.load_state_dict(checkpoint.load_latest(folder / "checkpoints")[0]["agent"])
+        return agent.eval()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(dump(config))
+    begin = perf_counter()
+    learn_lowest(agent, config, given.frames, given.lowest)
+    states = perceive(agent, config, given.walk)
+    for level in range(len(agent.spec.levels)):
+        if level > 0:
+            learn_upper(agent, config, states, level, given.upper, RECORDS)
+        learn_critic(agent, config, states, level, given.critic, 16)
+    meta = {"frames": given.frames + given.walk, "seconds": perf_counter() - begin, "commit": git("rev-parse", "HEAD")}
+    tensors = {name: value.detach().contiguous() for name, value in agent.state_dict().items()}
+    checkpoint.save(folder / "checkpoints", given.lowest, {"agent": tensors}, meta, 1)
+    return agent.eval()
+
+
+def finish(results: Mapping[str, dict], folder: Path, given: argparse.Namespace) -> None:  # type: ignore[type-arg]
+    """Table and figure beside the run and, if it is asked for, in the study's folder."""
+    shown = [results[row.name] for row in ROWS if row.name in results]
+    titles = [f"{low} to {high - 1}" for low, high in BINS]
+    columns = {"row": lambda one: one["name"]}
+    for place, title in enumerate(titles):
+        columns[title] = lambda one, place=place: rate(np.array(one["success"][place]))
+    columns["evaluations"] = lambda one: f"{one['evaluations']:.0f}"
+    columns["far, against flat"] = lambda one: against(one, results)
+    table = markdown(shown, columns)
+    meta = checkpoint.load_latest(folder / "checkpoints")[1]
+    origin = {
+        "commit": meta["commit"],
+        "seeds": str(given.seed),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread a run, GPU: none",
+        "command": " ".join(["python -m experiments.goal_reaching.run", *sys.argv[1:]]),
+    }
+    target = HERE if given.publish else folder
+    figure = draw(shown, titles)
+    FigureCanvasAgg(figure).print_png(target / "figure.png")
+    (target / "table.md").write_text(table)
+    print(table)
+    if given.publish:
+        (HERE / "results.json").write_text(json.dumps(origin | {"rows": shown}, indent=1) + "\n")
+        words = "".join(f"{name}: `{value}`  \n" for name, value in origin.items())
+        readme = HERE / "README.md"
+        made = f"\n{table}\n![goal reaching](figure.png)\n\n{words}\n"
+        readme.write_text(RESULTS.sub(lambda _: made, readme.read_text()))
+
+
+def rate(success: Bool[np.ndarray, " E"]) -> str:
+    """A success rate with its Wilson interval."""
+    low, high = wilson_interval(int(success.sum()), len(success))
+    return f"{success.mean():.0%} ({low:.0%} to {high:.0%})"
+
+
+def against(one: dict, results: Mapping[str, dict]) -> str:  # type: ignore[type-arg]
+    """Tasks of the far bin that only this row or only its flat counterpart solved, and McNemar's p."""
+    flat = FLAT[one["cost"]]
+    if one["levels"] == 1 or flat not in results:
+        return ""
+    own, other = np.array(one["success"][-1]), np.array(results[flat]["success"][-1])
+    more, less, p = paired_test(own, other)
+    return f"+{more} -{less}, p = {p:.1g}"
+
+
+def draw(shown: Sequence[dict], titles: Sequence[str]) -> Figure:  # type: ignore[type-arg]
+    """Success by bin, a bar a row."""
+    figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    width = 0.85 / max(len(shown), 1)
+    for number, one in enumerate(shown):
+        rates = [float(np.mean(own)) for own in one["success"]]
+        color = f"C{('latent', 'critic').index(one['cost'])}" if not one["oracle"] else "C2"
+        places = [place + number * width for place in range(len(rates))]
+        axes.bar(places, rates, width * 0.9, label=one["name"], color=color, alpha=0.35 + 0.2 * one["levels"])
+        for place, value in zip(places, rates, strict=True):
+            axes.text(place, value + 0.01, f"{value:.0%}", ha="center", fontsize=6)
+    axes.set_xticks([place + 0.4 for place in range(len(titles))], [f"{title} actions" for title in titles])
+    axes.set(ylim=(0, 1.08), ylabel="success")
+    axes.legend(fontsize=7, ncols=2, loc="upper right")
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main()))
