@@ -1,6 +1,7 @@
 """What drives, the intrinsic cost and the critic promise."""
 
 import copy
+from dataclasses import replace
 
 import torch
 
@@ -58,8 +59,7 @@ def first_records_are_judged(bench: Bench) -> None:
     memory, _ = remembered(bench.agent, sample)
     contents = memory.initial(ROWS, torch.device("cpu"))
     first = torch.ones(ROWS, dtype=torch.bool)
-    seen = signals(sample)
-    seen = type(seen)(seen.reward, seen.observation, torch.full((ROWS,), -1), first, seen.state, seen.goal, ~first)
+    seen = replace(signals(sample), previous_action=torch.full((ROWS,), -1), is_first=first, has_goal=~first)
     require(module.perceived(seen, memory, contents).isfinite().all(), "the energy is not finite")
 
 

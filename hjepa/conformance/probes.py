@@ -272,6 +272,7 @@ def a_request(spec: AgentSpec, rows: int, mode: int, first: bool = True) -> Requ
         torch.full((rows,), first),
         torch.ones(rows),
         torch.zeros(rows, spec.env.num_actions, dtype=torch.int64),
+        torch.zeros(rows, spec.env.num_actions, dtype=torch.int64),
         (None,) * len(spec.levels),
     )
 
