@@ -38,11 +38,12 @@ Probe = Callable[[Bench, Module, Sample], Outputs]
 
 
 def configurator(bench: Bench, module: Module, sample: Sample) -> Outputs:
-    """Every field of the task."""
+    """Every tensor of the task."""
     expect(module, Configurator)
     top = sample.states.new_zeros(len(sample.reward), bench.agent.levels[-1].dim)
     task = module(sample.observation.mission[:, 0], top)
-    return {name: getattr(task, name) for name in Task.__dataclass_fields__}
+    values = {name: getattr(task, name) for name in Task.__dataclass_fields__}
+    return {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
 
 
 def perception(bench: Bench, module: Module, sample: Sample) -> Outputs:
