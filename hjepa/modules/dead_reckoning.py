@@ -20,8 +20,6 @@ LEFT, RIGHT, FORWARD = 0, 1, 2
 """MiniGrid's actions that move the agent; any other number, -1 included, leaves it where it is."""
 
 
-HEADINGS = 16
-"""Sets of the four headings, as bits."""
 UP = 1
 """Bit of the heading "as the agent looks now"; its doubles are right, back and left of it."""
 

@@ -13,7 +13,7 @@ from hjepa.nets import MLP, FiLM
 SIDE = 3
 """Cells on a side of a patch, and of a block."""
 MARKS = 16
-"""Of a cell: the headings in which the agent was there, as bits (`dead_reckoning.HEADINGS`). Of a block: two bits."""
+"""Of a cell: the headings in which the agent was there, as bits (`dead_reckoning.trace_of`). Of a block: two bits."""
 VISITED, UNSEEN = 1, 2
 """Bits of a block's mark: the agent has been in it; some of it was never seen."""
 
