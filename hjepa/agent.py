@@ -145,7 +145,7 @@ class Agent(nn.Module):
             task = self.toward(goal, task, levels)
         observation = Observation(record.image, record.mission)
         before = self.carried(state.carry, record.is_first)
-        lowest, carry = self.perceive(observation, record, before, task)
+        lowest, carry = self.perception(observation, record.previous_action, before, task.tokens)
         memory = self.memory.reset(state.memory, record.is_first)
         code = observation_code(record.image)
         here = situation(code, carry)

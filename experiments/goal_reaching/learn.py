@@ -1,7 +1,7 @@
 """Learning without reward, level by level: level 0 from images, then what stands on its states."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -26,7 +26,7 @@ from hjepa.train.learning import (
     one_hot_actions,
     one_step,
 )
-from hjepa.types import CriticBatch, Info, Observation, Trajectory
+from hjepa.types import CriticBatch, Info, Trajectory
 
 CHUNK = 32
 """Records looked at together for surprise."""
@@ -107,7 +107,7 @@ def learn_lowest(agent: Agent, config: RunConfig, frames: int, updates: int) -> 
         batch = draw(store, settings.seed, update, settings.batch_size, settings.window)
         if rare:
             again = around(store, rare[0], settings.batch_size // 2, settings.window, update)
-            batch = joined(batch[settings.batch_size // 2 :], again)
+            batch = batch[settings.batch_size // 2 :].join(again)
         windows = encode(agent, batch, Shaping(False, False))
         actions = one_hot_actions(windows.actions, agent.spec.env.num_actions)
         loss, info = model.loss(level_batch(windows, 0, actions), windows.states[0], windows.targets[0])  # type: ignore[operator]
@@ -154,14 +154,6 @@ def around(store: EpisodeStore, records: Int[Tensor, "R 2"], count: int, window:
     chosen = records[torch.randint(len(records), (count,), generator=generator)]
     start = chosen[:, 1] - torch.randint(window - 1, (count,), generator=generator)
     return store.windows(chosen[:, 0], start.clamp(store.oldest, store.written - window), window)
-
-
-def joined(first: Trajectory, second: Trajectory) -> Trajectory:
-    """The windows of both."""
-    pairs = {field.name: (getattr(first, field.name), getattr(second, field.name)) for field in fields(first)}
-    observation = pairs.pop("observation")
-    images = torch.cat([one.image for one in observation]), torch.cat([one.mission for one in observation])
-    return Trajectory(Observation(*images), **{name: torch.cat(pair) for name, pair in pairs.items()})
 
 
 @torch.no_grad()

@@ -137,19 +137,12 @@ def rows_are_independent(bench: Bench) -> None:
 
 def merge(first: Tensor, left: Sample, right: Sample) -> Sample:
     """Rows of `left` where `first`, of `right` elsewhere."""
-    pairs = iter(leaves(right))
+    pairs = iter(right.tensors())
 
     def choose(value: Tensor) -> Tensor:
         return torch.where(first.view(-1, *([1] * (value.dim() - 1))), value, next(pairs))
 
     return left.map(choose)
-
-
-def leaves(sample: Sample) -> list[Tensor]:
-    """All tensors of a sample, in order."""
-    found: list[Tensor] = []
-    sample.map(lambda tensor: found.append(tensor) or tensor)
-    return found
 
 
 # ------------------------------------------------------------------- state

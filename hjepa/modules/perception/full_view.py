@@ -22,9 +22,8 @@ class FullView(Perception):
 
     One moving cell among hundreds is soon lost in one vector of all cells, so the state has four parts, each
     layer-normed, so that none can crowd another out: the place, from the agent's column and row; the heading, from its
-    direction; the surroundings, from the cells around it as it looks;
-    and the ground, from the grid without the agent. Where no
-    agent is seen all but the last are from blanks. `carry` has zero width [B, 0].
+    direction; the surroundings, from the cells around it as it looks; and the ground, from the grid without the agent.
+    Where no agent is seen all but the last are from blanks. `carry` has zero width [B, 0].
     """
 
     class Config(ModuleConfig):
