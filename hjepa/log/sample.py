@@ -95,25 +95,14 @@ def play(
 
 def stack(steps: Sequence[Struct]) -> Struct:
     """Structs [B, ...] of consecutive steps as one [B, T, ...]."""
-    joined = iter([torch.stack(parts, 1) for parts in zip(*map(_leaves, steps), strict=True)])
+    joined = iter([torch.stack(parts, 1) for parts in zip(*(step.tensors() for step in steps), strict=True)])
     return steps[0].map(lambda _: next(joined))
 
 
 def concatenate(parts: Sequence[Struct]) -> Struct:
     """Structs of the same widths, one after the other along the batch."""
-    joined = iter([torch.cat(pieces) for pieces in zip(*map(_leaves, parts), strict=True)])
+    joined = iter([torch.cat(pieces) for pieces in zip(*(part.tensors() for part in parts), strict=True)])
     return parts[0].map(lambda _: next(joined))
-
-
-def _leaves(struct: TensorStruct) -> list[Tensor]:
-    found: list[Tensor] = []
-
-    def note(tensor: Tensor) -> Tensor:
-        found.append(tensor)
-        return tensor
-
-    struct.map(note)
-    return found
 
 
 def _read(agent: Agent, memory: MemoryState, state: Tensor, image: Tensor, time: Int[Tensor, " B"]) -> MemoryReading:
