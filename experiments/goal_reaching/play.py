@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
+from experiments.goal_reaching.learn import lifted
 from experiments.goal_reaching.tasks import Games, OracleWay, Task
 from hjepa.agent import Agent, AgentState
 from hjepa.build import build_agent
@@ -85,8 +86,3 @@ def kept(agent: Agent, state: AgentState, rows: Bool[Tensor, " B"]) -> AgentStat
     memory = agent.memory.initial(int(rows.sum()), rows.device)
     subgoals = tuple(subgoal[rows] for subgoal in state.subgoals)
     return AgentState(state.carry[rows], memory, state.predicted[rows], state.time[rows], subgoals)
-
-
-def lifted(agent: Agent, state: Float[Tensor, "B D"], level: int) -> Tensor:
-    """A level-0 state in the space of another level."""
-    return agent.lift(state, state.new_zeros(len(state), 0, 0))[level]

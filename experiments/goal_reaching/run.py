@@ -8,8 +8,9 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
 
@@ -20,12 +21,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.common import RESULTS, guarded, markdown
-from experiments.goal_reaching.learn import learn_critic, learn_lowest, learn_upper, perceive
+from experiments.goal_reaching.learn import States, learn_critic, learn_lowest, learn_upper, perceive
 from experiments.goal_reaching.play import Row, planning_as, play
 from experiments.goal_reaching.tasks import BINS, make_tasks
+from experiments.goal_reaching.ways import Ways
 from hjepa.agent import Agent
 from hjepa.build import build_agent
-from hjepa.config import dump, load
+from hjepa.config import RunConfig, dump, load
 from hjepa.data import checkpoint
 from hjepa.envs.make import env_spec
 from hjepa.eval.stats import paired_test, wilson_interval
@@ -42,6 +44,8 @@ ROWS = (
     Row("flat, CEM, critic", 1, "critic", CEM),
     Row("2 levels, distance", 2, "latent"),
     Row("2 levels, critic", 2, "critic"),
+    Row("3 levels, distance", 3, "latent"),
+    Row("3 levels, critic", 3, "critic"),
     Row("oracle's subgoals", 2, "latent", oracle=True),
 )
 RECORDS = 1024
@@ -83,11 +87,11 @@ def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments.goal_reaching.run", description=__doc__)
     parser.add_argument("--runs", default="runs/goal_reaching", metavar="DIR", help="folder of the runs (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, data and draws (%(default)s)")
-    parser.add_argument("--frames", type=int, default=200_000, help="frames that level 0 learns from (%(default)s)")
-    parser.add_argument("--walk", type=int, default=220_000, help="frames that all else learns from (%(default)s)")
-    parser.add_argument("--lowest", type=int, default=1700, help="updates of level 0 (%(default)s)")
-    parser.add_argument("--upper", type=int, default=2000, help="updates of the levels above (%(default)s)")
-    parser.add_argument("--critic", type=int, default=900, help="updates of each critic (%(default)s)")
+    parser.add_argument("--frames", type=int, default=250_000, help="frames that level 0 learns from (%(default)s)")
+    parser.add_argument("--walk", type=int, default=640_000, help="frames that all else learns from (%(default)s)")
+    parser.add_argument("--lowest", type=int, default=3000, help="updates of level 0 (%(default)s)")
+    parser.add_argument("--upper", type=int, default=4000, help="updates of the levels above (%(default)s)")
+    parser.add_argument("--critic", type=int, default=800, help="updates of each critic (%(default)s)")
     parser.add_argument("--tasks", type=int, default=50, help="tasks in each bin (%(default)s)")
     parser.add_argument("--rows", default="", help="rows to play, parted by semicolons; all by default")
     parser.add_argument("--publish", action="store_true", help="write table and figure into the study's README")
@@ -95,26 +99,51 @@ def options() -> argparse.ArgumentParser:
 
 
 def trained(folder: Path, given: argparse.Namespace) -> Agent:
-    """The run's agent, trained first where it is not yet."""
+    """The run's agent, trained first as far as it is not yet: a run that was cut off goes on after its last stage."""
     config = load(CONFIG, [f"train.seed={given.seed}", f"run.dir={folder}"])
     torch.manual_seed(given.seed)
     agent = build_agent(config, env_spec(config.env.id))
+    done, seconds = 0, 0.0
     if checkpoint.checkpoints(folder / "checkpoints"):
-        agent.load_state_dict(checkpoint.load_latest(folder / "checkpoints")[0]["agent"])
-        return agent.eval()
+        tensors, meta = checkpoint.load_latest(folder / "checkpoints")[:2]
+        agent.load_state_dict(tensors["agent"])
+        done, seconds = meta["stage"], meta["seconds"]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(dump(config))
-    begin = perf_counter()
-    learn_lowest(agent, config, given.frames, given.lowest)
-    states = perceive(agent, config, given.walk)
-    for level in range(len(agent.spec.levels)):
-        if level > 0:
-            learn_upper(agent, config, states, level, given.upper, RECORDS)
-        learn_critic(agent, config, states, level, given.critic, 16)
-    meta = {"frames": given.frames + given.walk, "seconds": perf_counter() - begin, "commit": git("rev-parse", "HEAD")}
-    tensors = {name: value.detach().contiguous() for name, value in agent.state_dict().items()}
-    checkpoint.save(folder / "checkpoints", given.lowest, {"agent": tensors}, meta, 1)
+    for number, stage in enumerate(stages(agent, config, given), start=1):
+        if number <= done:
+            continue
+        begin = perf_counter()
+        torch.manual_seed(given.seed + number)
+        stage()
+        seconds += perf_counter() - begin
+        meta = {"stage": number, "frames": given.frames + given.walk, "seconds": seconds}
+        meta["commit"] = git("rev-parse", "HEAD")
+        tensors = {name: value.detach().contiguous() for name, value in agent.state_dict().items()}
+        checkpoint.save(folder / "checkpoints", number, {"agent": tensors}, meta, 1)
     return agent.eval()
+
+
+def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[Callable[[], None]]:
+    """What is learned one after the other: level 0 from images, then level by level a critic and the world model it
+    judges the predictions of."""
+
+    @cache
+    def seen() -> tuple[States, Ways]:
+        states = perceive(agent, config, given.walk)
+        return states, Ways(states.view, states.is_first)
+
+    def upper(level: int) -> None:
+        learn_upper(agent, config, seen()[0], level, given.upper, RECORDS)
+
+    def critic(level: int) -> None:
+        learn_critic(agent, config, *seen(), level, given.critic)
+
+    made: list[Callable[[], None]] = [lambda: learn_lowest(agent, config, given.frames, given.lowest)]
+    for level in range(len(agent.spec.levels)):
+        made += [partial(upper, level)] if level > 0 else []
+        made.append(partial(critic, level))
+    return made
 
 
 def finish(results: Mapping[str, dict], folder: Path, given: argparse.Namespace) -> None:  # type: ignore[type-arg]

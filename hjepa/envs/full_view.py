@@ -14,8 +14,8 @@ from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX
 from minigrid.envs.fourrooms import FourRoomsEnv
 
 FOUR_ROOMS_ID = "hjepa/FourRooms-v0"
-MAX_STEPS = 500
-"""Long enough for a random walk to pass through several rooms."""
+MAX_STEPS = 4000
+"""Long enough for a walk to see nearly all there is: about 1,000 places and headings."""
 
 
 class OpenFourRooms(FourRoomsEnv):

@@ -100,6 +100,18 @@ class QuasimetricCritic(Critic):
             "excess": over.detach(),
         }
 
+    def fit(
+        self,
+        state: Float[Tensor, "R D"],
+        goal: Float[Tensor, "R D"],
+        steps: Float[Tensor, " R"],
+        tokens: Float[Tensor, "R K C"],
+    ) -> Loss:
+        """Huber's loss to distances that are known, in steps of the level, where the data tell them."""
+        distance = self._distance(self._embed(state, tokens), self._embed(goal, tokens))
+        error = (distance - steps).detach().abs().mean()
+        return F.huber_loss(distance, steps), {"value": distance.detach().mean(), "error": error}
+
     def _later(self, batch: CriticBatch) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
         """For each record, one up to `longest` steps later in the same episode, and how many steps later."""
         at = torch.arange(batch.next_index.shape[1], device=batch.next_index.device).expand_as(batch.next_index)

@@ -1,0 +1,80 @@
+"""The fewest steps between two views along anything that was walked: hindsight over a walk's own records.
+
+What a walk shows of two views is a way between them, mostly a roundabout one. Pieces of it can be put together, since
+the same view was met more than once: search on the replay buffer (Eysenbach et al. 2019, SoRB, arXiv 1906.05253), here
+with views that are equal in place of views that are near. Nothing is asked of the environment: a step that was never
+taken is not known, and a way that nobody found does not exist.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+FARTHEST = 254
+"""Steps up to which ways are followed; 255 stands for no way."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One episode: its records, what each of them saw, and how far apart the views are."""
+
+    row: int
+    record: Int[Tensor, " V"]
+    """Of each view, a record that saw it."""
+    steps: UInt8[Tensor, "V V"]
+    """Fewest environment steps from a view to another along what was walked."""
+
+
+class Ways:
+    """Walks by episode, to draw pairs of views from."""
+
+    def __init__(self, view: Int[Tensor, "N T"], is_first: Bool[Tensor, "N T"]) -> None:
+        """Views as codes, and where episodes begin."""
+        self.walks: list[Walk] = []
+        for row in range(len(view)):
+            begins = [*is_first[row].nonzero().squeeze(1).tolist(), view.shape[1]]
+            self.walks += [walk(row, begin, view[row, begin:end]) for begin, end in pairwise(begins)]
+
+    def pairs(
+        self, count: int, generator: torch.Generator, walks: int = 16
+    ) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"], Int[Tensor, " P"], Float[Tensor, " P"]]:
+        """Row, two records of it, and the fewest steps from the one's view to the other's; P is `count` at most."""
+        found: list[tuple[Tensor, ...]] = []
+        for number in torch.randint(len(self.walks), (walks,), generator=generator).tolist():
+            own = self.walks[number]
+            begin, end = torch.randint(len(own.record), (2, count // walks), generator=generator)
+            steps = own.steps[begin, end]
+            known = steps <= FARTHEST
+            row = torch.full_like(begin, own.row)
+            found.append((row[known], own.record[begin[known]], own.record[end[known]], steps[known].float()))
+        row, begin, end, steps = (torch.cat(part) for part in zip(*found, strict=True))
+        return row, begin, end, steps
+
+
+def walk(row: int, begin: int, view: Int[Tensor, " T"]) -> Walk:
+    """The walk of an episode that begins at record `begin` of a row."""
+    _, node = view.unique(return_inverse=True)
+    count = int(node.max()) + 1
+    record = torch.empty(count, dtype=torch.int64)
+    record[node] = torch.arange(len(view)) + begin
+    edges = torch.stack((node[:-1], node[1:])).unique(dim=1)
+    return Walk(row, record, fewest_steps(edges, count))
+
+
+def fewest_steps(edges: Int[Tensor, "2 E"], count: int) -> UInt8[Tensor, "V V"]:
+    """From every view to every other, breadth first, all at once: 255 where there is no way."""
+    steps = torch.full((count, count), FARTHEST + 1, dtype=torch.uint8)
+    reached = torch.eye(count, dtype=torch.uint8)
+    steps[reached.bool()] = 0
+    for length in range(1, FARTHEST + 1):
+        # Row v of `reached`: whence v was reached in fewer steps. A view has far fewer than 255 neighbours.
+        ahead = reached.index_add(0, edges[1], reached[edges[0]]).clamp_max(1)
+        fresh = (ahead > reached).bool()
+        if not bool(fresh.any()):
+            break
+        steps[fresh] = length
+        reached = ahead
+    return steps.T.contiguous()
