@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from experiments.common import RESULTS, guarded, markdown, provenance, results
 from hjepa.cli import main as hjepa
 from hjepa.config import ConfigError
+from hjepa.envs.make import env_spec
 from hjepa.eval.compare import plot_curves
 from hjepa.eval.runs import RunData, frames_to, read_runs
 from hjepa.eval.stats import wilson_interval
@@ -42,6 +44,8 @@ class RunRow:
     success: dict[str, float]
     """By mode."""
     interval: dict[str, tuple[float, float]]
+    lost: dict[str, int]
+    """Episodes by mode that ended without success before their time was up: in lava, or at the wrong object."""
     length: dict[str, float]
     """Mean environment steps of an episode by mode."""
     commit: str
@@ -94,9 +98,17 @@ def read_row(folder: Path, run: RunData, episodes: int) -> RunRow:
         frames_to(curve, 0.9) if curve is not None else None,
         {mode: one["success_rate"] for mode, one in played.items()},
         {mode: wilson_interval(count, episodes) for mode, count in wins.items()},
+        {mode: lost(one) for mode, one in played.items()},
         {mode: one["mean_length"] for mode, one in played.items()},
         str(origin["commit"])[:7],
     )
+
+
+def lost(result: Mapping[str, Any]) -> int:
+    """Episodes that ended without reward before they were cut off."""
+    limit = env_spec(str(result["env"])).max_steps
+    pairs = zip(result["returns"], result["lengths"], strict=True)
+    return sum(gain <= 0 and steps < limit for gain, steps in pairs)
 
 
 COLUMNS = {
@@ -106,6 +118,7 @@ COLUMNS = {
     "frames": lambda row: f"{row.frames:,}",
     "mode 1": lambda row: shown(row, "1"),
     "mode 2": lambda row: shown(row, "2"),
+    "lost": lambda row: f"{row.lost['1']}, {row.lost['2']}",
     "steps": lambda row: f"{row.length['1']:.0f}, {row.length['2']:.0f}",
     "90 % in training": lambda row: "never" if row.frames_to_90 is None else f"{row.frames_to_90:,}",
     "training": lambda row: f"{row.minutes:.1f} min",
