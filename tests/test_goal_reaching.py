@@ -1,8 +1,14 @@
-"""Ways through what was walked: as short as the walk allows, and no shorter."""
+"""Goal reaching: ways are as short as the walk allows and no shorter, and a near goal is its own subgoal."""
 
+import pytest
 import torch
 
 from experiments.goal_reaching.ways import FARTHEST, Ways, fewest_steps
+from hjepa.build import build_agent
+from hjepa.config import load
+from hjepa.envs.seeds import held_out_seed
+from hjepa.envs.vector import VectorEnv
+from hjepa.types import Observation
 
 
 def test_fewest_steps_go_along_edges_and_only_forth() -> None:
@@ -33,3 +39,19 @@ def test_pieces_of_a_walk_are_put_together_within_an_episode_alone() -> None:
     assert (14, 10, False) not in found
     assert (14, 10, True) not in found
     assert bool(((begin >= 6) == (end >= 6)).all())
+
+
+@pytest.mark.parametrize(("reach", "handed_down"), [(1.0, True), (0.0, False)])
+def test_a_goal_within_reach_is_handed_down_itself(reach: float, handed_down: bool) -> None:
+    config = load("experiments/goal_reaching/config.yaml", [f"actor.goal_reach={reach}", "levels.0.planner.width=2"])
+    torch.manual_seed(0)
+    env = VectorEnv(config.env.id, 2, lambda row, episode: held_out_seed(row, episode))
+    record = env.step(torch.zeros(2, dtype=torch.int64))
+    agent = build_agent(config, env.spec).eval()
+    env.close()
+    own = agent.goal_state(Observation(record.image, record.mission))
+    # The first is already where it shall be; the second shall be where the first is, in another layout.
+    goal = own[[0, 0]]
+    decision, _ = agent.act(record, agent.initial(2, own.device), 2, 0.0, 2, None, goal)
+    same = (decision.levels[0].subgoal.latent - goal).abs().amax(1) < 1e-6
+    assert same.tolist() == [handed_down, False]

@@ -49,6 +49,10 @@ class HierarchicalActor(Actor):
         time it changed nothing in a like one (the same ahead, the same in hand); in units of how much choices typically
         differ (mode 1: of how much the policy's logits do). Against loops; a count in short-term memory stands for the
         heuristic that real-time search learns (LRTA*, Korf 1990)."""
+        goal_reach: float = Field(0.0, ge=0)
+        """Where the critic of the level that is given a goal says that it is nearer than so many of the level's steps,
+        the goal itself is handed down in place of a planned state: no whole step may end just there. 0: never. For a
+        critic that counts steps (`quasimetric`)."""
         reach_tolerance: float = Field(0.3, ge=0)
         """A subgoal counts as reached within this share of the typical displacement over one step of the level
         above."""
@@ -83,6 +87,7 @@ class HierarchicalActor(Actor):
         self.coordination, self.joint_candidates = config.coordination, config.joint_candidates
         self.satisfaction, self.subgoal_weight = config.satisfaction, config.subgoal_weight
         self.subgoal_haste, self.habituation = config.subgoal_haste, config.habituation
+        self.goal_reach = config.goal_reach
         self.reach_tolerance, self.surprise_threshold = config.reach_tolerance, config.surprise_threshold
         self.deadline_slack, self.support_threshold = config.deadline_slack, config.support_threshold
         self.samples, self.risk = config.samples, RiskMeasure(config.risk, config.risk_weight)
@@ -198,7 +203,20 @@ class HierarchicalActor(Actor):
         chosen = plan.states[:, 0]
         if self.coordination == "joint":
             chosen = self._best_together(world, level, own, plan, task[think])
+        chosen = self._or_goal(world, level, own[level], chosen, task[think])
         return scatter(plan, think, mode.shape[0]), latent.index_copy(0, think, chosen)
+
+    def _or_goal(
+        self, world: World, level: int, state: Float[Tensor, "B D"], chosen: Float[Tensor, "B D"], task: Task
+    ) -> Float[Tensor, "B D"]:
+        """The goal in place of the chosen state, where it is within reach."""
+        if self.goal_reach == 0 or level != self._goal_level(task):
+            return chosen
+        steps = world.critics[level](state, task.goal, task.has_goal, task.tokens)
+        return torch.where((task.has_goal & (steps < self.goal_reach))[:, None], task.goal, chosen)
+
+    def _goal_level(self, task: Task) -> int:
+        return task.goal_level if task.goal_level >= 0 else len(self.levels) - 1
 
     def _act(
         self, world: World, state: Tensor, subgoal: Subgoal, task: Task, mode: Tensor, habit: Float[Tensor, "B A"]
@@ -226,7 +244,7 @@ class HierarchicalActor(Actor):
     ) -> LatentProblem:
         """The planning problem of `level`, from `state` [B, D] toward `subgoal` beside the level's own energies."""
         has_goal = task.has_goal
-        if level != (task.goal_level if task.goal_level >= 0 else len(self.levels) - 1):
+        if level != self._goal_level(task):
             has_goal = torch.zeros_like(has_goal)
         goal = task.goal if task.goal.shape[-1] == state.shape[-1] else torch.zeros_like(state)
         return LatentProblem(
