@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from minigrid.core.constants import COLOR_TO_IDX, COLORS, OBJECT_TO_IDX
 
 from hjepa.envs.vector import VectorEnv
 from hjepa.log.draw import draw_guess, draw_view
@@ -122,3 +123,10 @@ def test_views_are_drawn_as_minigrid_draws_them():
     assert np.array_equal(sure, drawn)
     unsure = draw_guess(view, np.zeros((7, 7)), 16)
     assert len(np.unique(unsure.reshape(-1, 3), axis=0)) == 1
+
+
+def test_a_guessed_wall_is_drawn_in_the_colour_of_walls() -> None:
+    """The agent stands below it; its own cell is drawn otherwise."""
+    view = np.zeros((1, 2, 3), dtype=np.int64)
+    view[0, 0] = (OBJECT_TO_IDX["wall"], COLOR_TO_IDX["red"], 0)
+    assert (draw_guess(view, np.ones((1, 2)), 8)[:8] == COLORS["grey"]).all()

@@ -5,8 +5,9 @@ from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
+from minigrid.core.constants import OBJECT_TO_IDX
 from minigrid.core.grid import Grid
-from minigrid.core.world_object import WorldObj
+from minigrid.core.world_object import Wall, WorldObj
 from PIL import Image, ImageDraw, ImageFont
 
 Picture: TypeAlias = UInt8[np.ndarray, "H W 3"]
@@ -17,6 +18,8 @@ BACKGROUND: Color = (24, 24, 28)
 TEXT: Color = (230, 230, 230)
 UNKNOWN = 0
 """Object number of a cell that is not seen."""
+WALL = np.array(Wall().encode())
+"""Object, colour and state of a wall."""
 
 
 def draw_view(view: Int[np.ndarray, "W V 3"], tile: int = 16) -> Picture:
@@ -41,8 +44,13 @@ def draw_cell(cell: Int[np.ndarray, " 3"], tile: int, agent: bool = False) -> Pi
 
 
 def draw_guess(view: Int[np.ndarray, "W V 3"], confidence: Float[np.ndarray, "W V"], tile: int = 16) -> Picture:
-    """A decoded view; the less sure a cell, the more it fades to grey."""
-    certain = draw_view(view, tile).astype(float)
+    """A decoded view; the less sure a cell, the more it fades to grey.
+
+    Object and colour are guessed apart, and half a wall is half of something colourless: walls are drawn in the colour
+    that they have.
+    """
+    wall = view[..., :1] == OBJECT_TO_IDX["wall"]
+    certain = draw_view(np.where(wall, WALL, view), tile).astype(float)
     weight = np.kron(confidence.T, np.ones((tile, tile)))[..., None]
     return (weight * certain + (1 - weight) * np.array(UNSEEN)).round().astype(np.uint8)
 
