@@ -39,6 +39,8 @@ PAIRS = 2048
 """Pairs of views in a batch of a critic."""
 CHANCE = 0.1
 """Probability of an action at random."""
+LAYOUTS = 512
+"""Layouts that level 0 learns from, a short while in each: it has to know walls and gaps wherever they are."""
 BUCKETS = 8192
 """Views of an episode that are told apart, but for chance."""
 
@@ -57,17 +59,16 @@ class States:
     truncated: Bool[Tensor, "N T"]
 
 
-def wander(config: RunConfig, frames: int, number: int) -> Iterator[Record]:
+def wander(config: RunConfig, frames: int, number: int, rows: int) -> Iterator[Record]:
     """Records of a curious walk on training layouts: of the actions, the one taken least in this very view of this
-    episode, ahead rather than about where they are even; `number` tells walks apart.
+    episode, ahead rather than about where they are even, in `rows` layouts at a time; `number` tells walks apart.
 
     Actions at random hardly leave the room they begin in (1.2 of 4 rooms in 500 steps, 0.2 % of all pairs of views over
     27 actions apart; this walk: all 4 in 1,000, 4 %), and what lies far apart is never learned from them.
     """
-    rows = config.env.num_envs
     # Rows of another walk are other rows, so that no layout is walked twice.
     env = VectorEnv(
-        config.env.id, rows, lambda row, episode: training_seed(config.train.seed, row + number * rows, episode)
+        config.env.id, rows, lambda row, episode: training_seed(config.train.seed, row + number * LAYOUTS, episode)
     )
     generator = torch.Generator().manual_seed(config.train.seed + number)
     actions, row = env.spec.num_actions, torch.arange(rows)
@@ -114,10 +115,10 @@ def learn_lowest(agent: Agent, config: RunConfig, frames: int, updates: int) -> 
     """Perception and the world model of level 0."""
     settings = config.train
     carry = agent.perception.initial(1, torch.device("cpu"))
-    store = EpisodeStore(frames, config.env.num_envs, agent.spec.env, len(agent.spec.drives), carry, Path("unused"))
-    nothing = torch.zeros(config.env.num_envs, len(agent.spec.drives))
-    for record in wander(config, frames, 0):
-        store.append(record, nothing, carry.expand(config.env.num_envs, -1))
+    store = EpisodeStore(frames, LAYOUTS, agent.spec.env, len(agent.spec.drives), carry, Path("unused"))
+    nothing = torch.zeros(LAYOUTS, len(agent.spec.drives))
+    for record in wander(config, frames, 0, LAYOUTS):
+        store.append(record, nothing, carry.expand(LAYOUTS, -1))
     model = agent.world_models[0]
     agent.train()
 
@@ -184,7 +185,7 @@ def perceive(agent: Agent, config: RunConfig, frames: int) -> States:
     agent.eval()
     parts: list[tuple[Tensor, ...]] = []
     carry = agent.perception.initial(config.env.num_envs, torch.device("cpu"))
-    for record in wander(config, frames, 1):
+    for record in wander(config, frames, 1, config.env.num_envs):
         task = agent.configure(record.mission)
         state, carry = agent.perceive(record.observation, record, carry, task)  # type: ignore[arg-type]
         parts.append((state, record.previous_action, observation_code(record.image), record.is_first, record.truncated))
