@@ -91,7 +91,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--walk", type=int, default=640_000, help="frames that all else learns from (%(default)s)")
     parser.add_argument("--lowest", type=int, default=3000, help="updates of level 0 (%(default)s)")
     parser.add_argument("--upper", type=int, default=4000, help="updates of the levels above (%(default)s)")
-    parser.add_argument("--critic", type=int, default=800, help="updates of each critic (%(default)s)")
+    parser.add_argument("--critic", type=int, default=2000, help="updates of each critic (%(default)s)")
     parser.add_argument("--tasks", type=int, default=50, help="tasks in each bin (%(default)s)")
     parser.add_argument("--rows", default="", help="rows to play, parted by semicolons; all by default")
     parser.add_argument("--publish", action="store_true", help="write table and figure into the study's README")

@@ -66,15 +66,25 @@ def walk(row: int, begin: int, view: Int[Tensor, " T"]) -> Walk:
 
 def fewest_steps(edges: Int[Tensor, "2 E"], count: int) -> UInt8[Tensor, "V V"]:
     """From every view to every other, breadth first, all at once: 255 where there is no way."""
-    steps = torch.full((count, count), FARTHEST + 1, dtype=torch.uint8)
-    reached = torch.eye(count, dtype=torch.uint8)
-    steps[reached.bool()] = 0
-    for length in range(1, FARTHEST + 1):
-        # Row v of `reached`: whence v was reached in fewer steps. A view has far fewer than 255 neighbours.
-        ahead = reached.index_add(0, edges[1], reached[edges[0]]).clamp_max(1)
-        fresh = (ahead > reached).bool()
-        if not bool(fresh.any()):
+    before = predecessors(edges, count)
+    # Row v of `reached`: whence v can be reached; as long as it cannot, the way is a step longer.
+    reached, steps = torch.eye(count, dtype=torch.uint8), torch.zeros(count, count, dtype=torch.uint8)
+    for _ in range(FARTHEST):
+        ahead = reached.clone()
+        for column in before.T:
+            ahead |= reached[column]
+        if torch.equal(ahead, reached):
             break
-        steps[fresh] = length
+        steps += reached ^ 1
         reached = ahead
-    return steps.T.contiguous()
+    return steps.masked_fill_(reached == 0, FARTHEST + 1).T.contiguous()
+
+
+def predecessors(edges: Int[Tensor, "2 E"], count: int) -> Int[Tensor, "V K"]:
+    """Of each view, those from which it was reached in one step; itself where there are fewer than of others."""
+    begin, end = edges[:, edges[1].argsort()]
+    number = torch.bincount(end, minlength=count)
+    place = torch.arange(len(end)) - (number.cumsum(0) - number)[end]
+    before = torch.arange(count)[:, None].repeat(1, int(number.max()))
+    before[end, place] = begin
+    return before

@@ -49,11 +49,14 @@ class QuasimetricCritic(Critic):
         """Weight of the squared excess over these bounds, against the push apart."""
         far: float = Field(50.0, gt=0)
         """Steps beyond which states are pushed apart no more."""
+        expectile: float = Field(0.25, gt=0, lt=1)
+        """Of what `fit` is told: below a half it leans to the shorter of the ways between like states."""
 
     def __init__(self, config: Config, spec: LevelSpec) -> None:
         super().__init__()
         self.longest, self.tightness, self.far = config.longest, config.tightness, config.far
         self.embedding, self.components = config.embedding, config.components
+        self.expectile = config.expectile
         self.film = FiLM(spec.token_dim, spec.dim)
         self.body = MLP(spec.dim, config.width, config.embedding + config.groups * config.components, config.layers)
 
@@ -107,10 +110,16 @@ class QuasimetricCritic(Critic):
         steps: Float[Tensor, " R"],
         tokens: Float[Tensor, "R K C"],
     ) -> Loss:
-        """Huber's loss to distances that are known, in steps of the level, where the data tell them."""
+        """Loss to ways that are known, `steps` of the level long: the fewest steps are as many at the most.
+
+        Huber's, in which a distance that is too long weighs more than one that is too short (expectile regression).
+        """
         distance = self._distance(self._embed(state, tokens), self._embed(goal, tokens))
-        error = (distance - steps).detach().abs().mean()
-        return F.huber_loss(distance, steps), {"value": distance.detach().mean(), "error": error}
+        too_long = distance.detach() > steps
+        weight = torch.where(too_long, 1 - self.expectile, self.expectile)
+        loss = (2 * weight * F.huber_loss(distance, steps, reduction="none")).mean()
+        error = (distance.detach() - steps).abs().mean()
+        return loss, {"value": distance.detach().mean(), "error": error}
 
     def _later(self, batch: CriticBatch) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
         """For each record, one up to `longest` steps later in the same episode, and how many steps later."""
