@@ -10,7 +10,6 @@ from torch import Tensor
 from hjepa.interfaces import Critic, IntrinsicCost, Node, PlanningProblem, WorldModel
 from hjepa.types import Task
 
-Satisfaction = Literal["lifted", "own"]
 Risk = Literal["mean", "mean_std", "worst"]
 
 
@@ -20,6 +19,7 @@ class SubgoalTerm:
 
     `lifted`: the end state is encoded into the level above and compared there (L22 section 4.7; H-JEPA's cost).
     `own`: the subgoal is read out in the level's own space and compared there (the ablation).
+    `critic`: after lifting, too, but by what the critic of the level above makes of the way, walls and detours counted.
     """
 
     target: Float[Tensor, "B G"]
@@ -30,6 +30,8 @@ class SubgoalTerm:
     upper: WorldModel | None
     """The level above, to lift with; None: compare in the level's own space."""
     tokens: Float[Tensor, "B K C"]
+    critic: Critic | None = None
+    """Measures where they are compared; None: Euclidean distance."""
     haste: float = 0.0
     """If positive, the subgoal may be met at any step, and this share of the weight is what each step more costs."""
 
@@ -37,7 +39,12 @@ class SubgoalTerm:
         """Weighted distance of predicted states to the subgoal."""
         if self.upper is not None:
             state = self.upper.encoder(state, spread(self.tokens, state))
-        distance = torch.linalg.vector_norm(state - self.target[:, None, None], dim=-1) / self.scale
+        target = self.target[:, None, None]
+        if self.critic is None:
+            distance = torch.linalg.vector_norm(state - target, dim=-1) / self.scale
+        else:
+            active = (self.weight > 0)[:, None, None].expand(state.shape[:-1])
+            distance = self.critic(state, target.expand_as(state), active, spread(self.tokens, state))
         return self.weight[:, None, None] * distance
 
 

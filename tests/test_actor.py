@@ -211,9 +211,10 @@ def test_r42_joint_is_never_worse_than_greedy_and_sometimes_better() -> None:
     assert (total["joint"] < total["greedy"] - 1e-4).any(), "they never differ here"
 
 
-@pytest.mark.parametrize("satisfaction", ["lifted", "own"])
+@pytest.mark.parametrize("satisfaction", ["lifted", "own", "critic"])
 def test_r42_satisfaction_is_measured_where_the_config_says(satisfaction: str) -> None:
-    agent = tiny_agent(2, f"actor.satisfaction={satisfaction}", "actor.subgoal_weight=2.0")
+    critic = ["critic.kind=quasimetric"] if satisfaction == "critic" else []
+    agent = tiny_agent(2, f"actor.satisfaction={satisfaction}", "actor.subgoal_weight=2.0", *critic)
     agent.actor.displacement_lifted.fill_(4.0)
     agent.actor.displacement_own.fill_(8.0)
     states, subgoals, task = situation(agent)
@@ -228,6 +229,9 @@ def test_r42_satisfaction_is_measured_where_the_config_says(satisfaction: str) -
     end, upper = ends[0].state[:, 0, 0], agent.world_models[1]
     if satisfaction == "lifted":
         distance = (upper.encoder(end, task.tokens) - toward.latent).norm(dim=-1) / 4
+    elif satisfaction == "critic":
+        every = torch.ones(ROWS, dtype=torch.bool)
+        distance = agent.critics[1](upper.encoder(end, task.tokens), toward.latent, every, task.tokens)
     else:
         distance = (end - upper.lower(toward.latent)).norm(dim=-1) / 8
     discount = ends[0].log_discount[:, 0, 0].exp()

@@ -35,8 +35,9 @@ class HierarchicalActor(Actor):
         below."""
         joint_candidates: int = Field(4, ge=2)
         """First choices of the upper level that `joint` tries out on the level below."""
-        satisfaction: Literal["lifted", "own"] = "lifted"
-        """Where a lower state is compared with the subgoal: after lifting it a level, or in its own space."""
+        satisfaction: Literal["lifted", "own", "critic"] = "lifted"
+        """How a lower state is compared with the subgoal: by its distance after lifting it a level, by that in its own
+        space, or after lifting by what the critic there makes of the way (with critics of goals: `quasimetric`)."""
         subgoal_weight: float = Field(1.0, ge=0)
         """Energy of ending one typical displacement away from the subgoal, in units of how much the level's own
         energies
@@ -268,13 +269,13 @@ class HierarchicalActor(Actor):
         # Where the level has no energies of its own, the subgoal is all that counts, and any unit will do.
         unit = torch.where(self.energy_unit[level] > 0, self.energy_unit[level], 1.0)
         weight = subgoal.active * self.subgoal_weight * unit
-        if level == len(self.levels) - 1 or self.satisfaction == "own":
-            own = level < len(self.levels) - 1
-            target = world.world_models[level + 1].lower(subgoal.latent) if own else subgoal.latent
-            scale = self.displacement_own[level] if own else torch.ones_like(weight[0])
-            return SubgoalTerm(target, weight, scale, None, task.tokens, self.subgoal_haste)
-        upper, scale = world.world_models[level + 1], self.displacement_lifted[level]
-        return SubgoalTerm(subgoal.latent, weight, scale, upper, task.tokens, self.subgoal_haste)
+        top, one = level == len(self.levels) - 1, torch.ones_like(weight[0])
+        if self.satisfaction == "own" and not top:
+            target, scale = world.world_models[level + 1].lower(subgoal.latent), self.displacement_own[level]
+            return SubgoalTerm(target, weight, scale, None, task.tokens, None, self.subgoal_haste)
+        critic = world.critics[level + (not top)] if self.satisfaction == "critic" else None
+        upper, scale = (None, one) if top else (world.world_models[level + 1], self.displacement_lifted[level])
+        return SubgoalTerm(subgoal.latent, weight, scale, upper, task.tokens, critic, self.subgoal_haste)
 
     @torch.no_grad()
     def search(
