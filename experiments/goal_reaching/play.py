@@ -1,7 +1,7 @@
 """The rows of the table: one agent, the same tasks, and one thing changed from row to row."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -63,7 +63,7 @@ def play(agent: Agent, env_id: str, tasks: Sequence[Task], row: Row) -> Played:
     spent, decisions = 0, 0
     while bool(games.playing.any()):
         still = torch.from_numpy(games.playing)[rows]
-        rows, state = rows[still], kept(agent, state, still)
+        rows, state = rows[still], kept(state, still)
         goal, injected, aim = goals[rows], None, None
         if way is not None:
             injected = {0: lifted(agent, agent.goal_state(way.views())[rows], 1)}
@@ -79,10 +79,15 @@ def play(agent: Agent, env_id: str, tasks: Sequence[Task], row: Row) -> Played:
     return Played(games.success, games.taken, spent / decisions)
 
 
-def kept(agent: Agent, state: AgentState, rows: Bool[Tensor, " B"]) -> AgentState:
-    """The state of some rows; their memory, which no plan toward a goal looks at, begins anew."""
+def kept(state: AgentState, rows: Bool[Tensor, " B"]) -> AgentState:
+    """The state of some rows."""
     if bool(rows.all()):
         return state
-    memory = agent.memory.initial(int(rows.sum()), rows.device)
+    of_rows = {
+        field.name: getattr(state.memory, field.name)[rows]
+        for field in fields(state.memory)
+        if field.name not in ("visits", "interactions")
+    }
+    memory = replace(state.memory, **of_rows)
     subgoals = tuple(subgoal[rows] for subgoal in state.subgoals)
     return AgentState(state.carry[rows], memory, state.predicted[rows], state.time[rows], subgoals)

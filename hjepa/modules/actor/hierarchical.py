@@ -230,7 +230,7 @@ class HierarchicalActor(Actor):
             action = (logits - habit * logits.std(-1, keepdim=True)).argmax(-1)
         if think.numel() == 0:
             return None, action
-        plan = self.search(world, 0, state[think], subgoal[think], task[think], habit[think] * self.energy_unit[0])
+        plan = self.search(world, 0, state[think], subgoal[think], task[think], habit[think] * self._unit(0))
         return scatter(plan, think, mode.shape[0]), action.index_copy(0, think, plan.actions[:, 0])
 
     # -------------------------------------------------------------------------------------------- searching
@@ -266,9 +266,7 @@ class HierarchicalActor(Actor):
         )
 
     def _term(self, world: World, level: int, subgoal: Subgoal, task: Task) -> SubgoalTerm:
-        # Where the level has no energies of its own, the subgoal is all that counts, and any unit will do.
-        unit = torch.where(self.energy_unit[level] > 0, self.energy_unit[level], 1.0)
-        weight = subgoal.active * self.subgoal_weight * unit
+        weight = subgoal.active * self.subgoal_weight * self._unit(level)
         top, one = level == len(self.levels) - 1, torch.ones_like(weight[0])
         if self.satisfaction == "own" and not top:
             target, scale = world.world_models[level + 1].lower(subgoal.latent), self.displacement_own[level]
@@ -276,6 +274,10 @@ class HierarchicalActor(Actor):
         critic = world.critics[level + (not top)] if self.satisfaction == "critic" else None
         upper, scale = (None, one) if top else (world.world_models[level + 1], self.displacement_lifted[level])
         return SubgoalTerm(subgoal.latent, weight, scale, upper, task.tokens, critic, self.subgoal_haste)
+
+    def _unit(self, level: int) -> Float[Tensor, ""]:
+        """Where a level has no energies of its own, the subgoal is all that counts, and any unit will do."""
+        return torch.where(self.energy_unit[level] > 0, self.energy_unit[level], 1.0)
 
     @torch.no_grad()
     def search(
