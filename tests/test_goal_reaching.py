@@ -22,11 +22,13 @@ def test_fewest_steps_go_along_edges_and_only_forth() -> None:
 
 
 def test_pieces_of_a_walk_are_put_together_within_an_episode_alone() -> None:
-    """0 1 2 3 1 4: from 0 to 4 it took five steps, and two will do. The next episode sees the same views anew."""
-    view = torch.tensor([[10, 11, 12, 13, 11, 14, 10, 14]])
-    first = torch.zeros_like(view, dtype=torch.bool)
-    first[0, [0, 6]] = True
-    ways = Ways(view, first)
+    """0 1 2 3 1 4: from 0 to 4 it took five steps, and two will do. The next episode sees the same views anew; the third
+    is cut short by the end of the data."""
+    view = torch.tensor([[10, 11, 12, 13, 11, 14, 10, 14, 10, 11]])
+    first, cut = torch.zeros_like(view, dtype=torch.bool), torch.zeros_like(view, dtype=torch.bool)
+    first[0, [0, 6, 8]] = True
+    cut[0, [5, 7]] = True
+    ways = Ways(view, first, cut)
     assert [len(walk.record) for walk in ways.walks] == [5, 2]
     row, begin, end, steps = ways.pairs(4096, torch.Generator().manual_seed(0))
     found = {

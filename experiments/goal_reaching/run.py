@@ -88,7 +88,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--runs", default="runs/goal_reaching", metavar="DIR", help="folder of the runs (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, data and draws (%(default)s)")
     parser.add_argument("--frames", type=int, default=250_000, help="frames that level 0 learns from (%(default)s)")
-    parser.add_argument("--walk", type=int, default=640_000, help="frames that all else learns from (%(default)s)")
+    parser.add_argument("--walk", type=int, default=640_160, help="frames that all else learns from (%(default)s)")
     parser.add_argument("--lowest", type=int, default=3000, help="updates of level 0 (%(default)s)")
     parser.add_argument("--upper", type=int, default=2500, help="updates of the levels above (%(default)s)")
     parser.add_argument("--critic", type=int, default=1200, help="updates of each critic (%(default)s)")
@@ -131,7 +131,7 @@ def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[C
     @cache
     def seen() -> tuple[States, Ways]:
         states = perceive(agent, config, given.walk)
-        return states, Ways(states.view, states.is_first)
+        return states, Ways(states.view, states.is_first, states.truncated)
 
     def upper(level: int) -> None:
         learn_upper(agent, config, seen()[0], level, given.upper, RECORDS)

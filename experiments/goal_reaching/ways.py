@@ -31,12 +31,15 @@ class Walk:
 class Ways:
     """Walks by episode, to draw pairs of views from."""
 
-    def __init__(self, view: Int[Tensor, "N T"], is_first: Bool[Tensor, "N T"]) -> None:
-        """Views as codes, and where episodes begin."""
+    def __init__(self, view: Int[Tensor, "N T"], is_first: Bool[Tensor, "N T"], truncated: Bool[Tensor, "N T"]) -> None:
+        """Views as codes, where episodes begin and where they end. One that the data cut short is left out: a walk of
+        half the length knows ways a third longer, and a critic that is told both learns which layouts had which."""
         self.walks: list[Walk] = []
         for row in range(len(view)):
             begins = [*is_first[row].nonzero().squeeze(1).tolist(), view.shape[1]]
-            self.walks += [walk(row, begin, view[row, begin:end]) for begin, end in pairwise(begins)]
+            self.walks += [
+                walk(row, begin, view[row, begin:end]) for begin, end in pairwise(begins) if truncated[row, end - 1]
+            ]
 
     def pairs(
         self, count: int, generator: torch.Generator, walks: int = 16
