@@ -22,8 +22,8 @@ def test_fewest_steps_go_along_edges_and_only_forth() -> None:
 
 
 def test_pieces_of_a_walk_are_put_together_within_an_episode_alone() -> None:
-    """0 1 2 3 1 4: from 0 to 4 it took five steps, and two will do. The next episode sees the same views anew; the third
-    is cut short by the end of the data."""
+    """0 1 2 3 1 4: from 0 to 4 it took five steps, and two will do. The next episode sees the same views anew;
+    the third is cut short by the end of the data."""
     view = torch.tensor([[10, 11, 12, 13, 11, 14, 10, 14, 10, 11]])
     first, cut = torch.zeros_like(view, dtype=torch.bool), torch.zeros_like(view, dtype=torch.bool)
     first[0, [0, 6, 8]] = True
