@@ -1,7 +1,7 @@
 """Learning without reward, level by level: level 0 from images, then what stands on its states."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -52,7 +52,6 @@ class States:
     state: Float[Tensor, "N T D"]
     action: Int[Tensor, "N T"]
     """Taken at each record, -1 at the end of an episode."""
-    previous_action: Int[Tensor, "N T"]
     view: Int[Tensor, "N T"]
     """Code of what was seen."""
     is_first: Bool[Tensor, "N T"]
@@ -190,24 +189,50 @@ def perceive(agent: Agent, config: RunConfig, frames: int) -> States:
         state, carry = agent.perceive(record.observation, record, carry, task)  # type: ignore[arg-type]
         parts.append((state, record.previous_action, observation_code(record.image), record.is_first, record.truncated))
     state, previous, view, first, cut = (torch.stack(part, 1) for part in zip(*parts, strict=True))
-    return States(state, actions_taken(previous, first), previous, view, first, cut)
+    return States(state, actions_taken(previous, first), view, first, cut)
 
 
-def windows_at(agent: Agent, states: States, row: Tensor, start: Tensor, window: int) -> Windows:
-    """Windows of states that are known already, lifted to every level."""
+def pieces(states: States, row: Int[Tensor, " B"], start: Int[Tensor, " B"], window: int) -> States:
+    """Windows of the streams, that many records long."""
     index = start[:, None] + torch.arange(window)
-    stream = row[:, None]
-    lowest, first, cut = states.state[stream, index], states.is_first[stream, index], states.truncated[stream, index]
-    task = agent.configure(torch.zeros(index.numel(), 1, dtype=torch.int64))
-    tokens = task.tokens.view(*index.shape, *task.tokens.shape[1:])
-    lifted = [lowest]
+    own = {field.name: getattr(states, field.name)[row[:, None], index] for field in fields(states)}
+    return States(**own)
+
+
+@torch.no_grad()
+def elsewhere(agent: Agent, seen: States) -> States:
+    """Windows of which half are as level 0 imagines them: from where they began, with the actions of another.
+
+    A search tries in every state what was done in any. A walk that knows its walls never shows what comes of running into
+    them, and a level that saw nothing else imagines to go through.
+    """
+    model, half = agent.world_models[0], len(seen.state) // 2
+    action = seen.action.roll(1, 0)[half:]
+    embedded = one_hot_actions(action.clamp_min(0), agent.spec.env.num_actions) @ model.action_encoder.table()  # type: ignore[operator,union-attr]
+    state = [seen.state[half:, 0]]
+    nothing = state[0].new_zeros(len(action), 0)
+    for time in range(action.shape[1] - 1):
+        state.append(model.predictor(state[-1], embedded[:, time], nothing, nothing[:, None]))  # type: ignore[operator]
+    return replace(
+        seen,
+        state=torch.cat((seen.state[:half], torch.stack(state, 1))),
+        action=torch.cat((seen.action[:half], torch.where(seen.action[half:] >= 0, action.clamp_min(0), -1))),
+    )
+
+
+def windows_of(agent: Agent, seen: States) -> Windows:
+    """Windows of states that are known already, lifted to every level."""
+    rows, time = seen.action.shape
+    task = agent.configure(torch.zeros(rows * time, 1, dtype=torch.int64))
+    tokens = task.tokens.view(rows, time, *task.tokens.shape[1:])
+    lifted = [seen.state]
     for model in agent.world_models[1:]:
         lifted.append(model.encoder(lifted[-1], tokens))  # type: ignore[operator,union-attr]
-    nothing = torch.zeros(*index.shape, len(agent.spec.drives))
-    steps = tuple(
-        spans(first, torch.zeros_like(first), cut, nothing, level.span, level.discount) for level in agent.spec.levels
-    )
-    action = actions_taken(states.previous_action[stream, index], first)
+    nothing = torch.zeros(rows, time, len(agent.spec.drives))
+    ends = (seen.is_first, torch.zeros_like(seen.is_first), seen.truncated, nothing)
+    steps = tuple(spans(*ends, level.span, level.discount) for level in agent.spec.levels)
+    # The last record of a window begins no step.
+    action = torch.cat((seen.action[:, :-1], torch.full_like(seen.action[:, :1], -1)), 1)
     return Windows(tuple(lifted), tuple(state.detach() for state in lifted), steps, action, task, tokens)
 
 
@@ -226,7 +251,7 @@ def learn_upper(agent: Agent, config: RunConfig, states: States, level: int, upd
     def step(update: int) -> tuple[Tensor, Info]:
         row = torch.randint(len(states.state), (batch,), generator=generator)
         start = torch.randint(states.state.shape[1] - window, (batch,), generator=generator)
-        windows = windows_at(agent, states, row, start, window)
+        windows = windows_of(agent, elsewhere(agent, pieces(states, row, start, window)))
         lower = one_hot_actions(windows.actions, agent.spec.env.num_actions)
         for below in range(level):
             lower = inferred_actions(agent, level_batch(windows, below, lower), below)
@@ -249,7 +274,7 @@ def imagined(
     window = 1 + agent.spec.levels[level].span
     row = torch.randint(len(states.state), (count,), generator=generator)
     start = torch.randint(states.state.shape[1] - window, (count,), generator=generator)
-    windows = windows_at(agent, states, row, start, window)
+    windows = windows_of(agent, elsewhere(agent, pieces(states, row, start, window)))
     lower = one_hot_actions(windows.actions, agent.spec.env.num_actions)
     for below in range(level):
         lower = inferred_actions(agent, level_batch(windows, below, lower), below)

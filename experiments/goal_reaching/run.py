@@ -44,8 +44,6 @@ ROWS = (
     Row("flat, CEM, critic", 1, "critic", CEM),
     Row("2 levels, distance", 2, "latent"),
     Row("2 levels, critic", 2, "critic"),
-    Row("3 levels, distance", 3, "latent"),
-    Row("3 levels, critic", 3, "critic"),
     Row("oracle's subgoals", 2, "latent", oracle=True),
 )
 RECORDS = 1024
