@@ -203,8 +203,8 @@ def pieces(states: States, row: Int[Tensor, " B"], start: Int[Tensor, " B"], win
 def elsewhere(agent: Agent, seen: States) -> States:
     """Windows of which half are as level 0 imagines them: from where they began, with the actions of another.
 
-    A search tries in every state what was done in any. A walk that knows its walls never shows what comes of running into
-    them, and a level that saw nothing else imagines to go through.
+    A search tries in every state what was done in any. A walk that knows its walls never shows what comes of running
+    into them, and a level that saw nothing else imagines to go through.
     """
     model, half = agent.world_models[0], len(seen.state) // 2
     action = seen.action.roll(1, 0)[half:]

@@ -40,7 +40,7 @@ ROWS = (
     Row("flat, greedy, distance", 1, "latent", ("levels.0.horizon=1",)),
     Row("flat, CEM, distance", 1, "latent", CEM),
     Row("flat, greedy, critic", 1, "critic", ("levels.0.horizon=1",)),
-    Row("flat, exhaustive, critic", 1, "critic"),
+    Row("flat, beam, critic", 1, "critic"),
     Row("flat, CEM, critic", 1, "critic", CEM),
     Row("2 levels, distance", 2, "latent"),
     Row("2 levels, critic", 2, "critic"),
