@@ -41,6 +41,10 @@ CHANCE = 0.1
 """Probability of an action at random."""
 LAYOUTS = 512
 """Layouts that level 0 learns from, a short while in each: it has to know walls and gaps wherever they are."""
+STUBBORN = 0.6
+"""Probability that a stubborn walk repeats its last action."""
+AGAIN = 256
+"""Windows in a batch of it."""
 BUCKETS = 8192
 """Views of an episode that are told apart, but for chance."""
 
@@ -58,9 +62,10 @@ class States:
     truncated: Bool[Tensor, "N T"]
 
 
-def wander(config: RunConfig, frames: int, number: int, rows: int) -> Iterator[Record]:
+def wander(config: RunConfig, frames: int, number: int, rows: int, repeat: float = 0.0) -> Iterator[Record]:
     """Records of a curious walk on training layouts: of the actions, the one taken least in this very view of this
-    episode, ahead rather than about where they are even, in `rows` layouts at a time; `number` tells walks apart.
+    episode, ahead rather than about where they are even, in `rows` layouts at a time; `number` tells walks apart. `repeat` is
+    the probability that the last action is taken once more, whatever came of it.
 
     Actions at random hardly leave the room they begin in (1.2 of 4 rooms in 500 steps, 0.2 % of all pairs of views over
     27 actions apart; this walk: all 4 in 1,000, 4 %), and what lies far apart is never learned from them.
@@ -81,7 +86,8 @@ def wander(config: RunConfig, frames: int, number: int, rows: int) -> Iterator[R
         dislike = taken[row, view] + 0.4 * torch.rand(rows, actions, generator=generator)
         dislike[:, :FORWARD] += 0.5
         chance = torch.rand(rows, generator=generator) < CHANCE
-        action = torch.where(chance, torch.randint(actions, (rows,), generator=generator), dislike.argmin(1))
+        fresh = torch.where(chance, torch.randint(actions, (rows,), generator=generator), dislike.argmin(1))
+        action = torch.where(torch.rand(rows, generator=generator) < repeat, action, fresh)
         taken[row, view, action] += 1
     env.close()
 
@@ -179,12 +185,12 @@ def around(store: EpisodeStore, records: Int[Tensor, "R 2"], count: int, window:
 
 
 @torch.no_grad()
-def perceive(agent: Agent, config: RunConfig, frames: int) -> States:
+def perceive(agent: Agent, config: RunConfig, frames: int, number: int, repeat: float = 0.0) -> States:
     """Level-0 states of a new walk; the images are not kept."""
     agent.eval()
     parts: list[tuple[Tensor, ...]] = []
     carry = agent.perception.initial(config.env.num_envs, torch.device("cpu"))
-    for record in wander(config, frames, 1, config.env.num_envs):
+    for record in wander(config, frames, number, config.env.num_envs, repeat):
         task = agent.configure(record.mission)
         state, carry = agent.perceive(record.observation, record, carry, task)  # type: ignore[arg-type]
         parts.append((state, record.previous_action, observation_code(record.image), record.is_first, record.truncated))
@@ -266,6 +272,28 @@ def learn_upper(agent: Agent, config: RunConfig, states: States, level: int, upd
     train(list(model.parameters()), config.train.learning_rate, updates, step, f"level {level}")
 
 
+def learn_stubbornness(agent: Agent, config: RunConfig, frames: int, updates: int) -> None:
+    """The world model of level 0 once more, on a walk that mostly does the same again, whatever came of it.
+
+    A curious walk runs into a wall once; a search that does so five times in its mind, with a model that never
+    saw it, drifts through. What the levels perceive stays as it is, and so does all that was learned of it.
+    """
+    states = perceive(agent, config, frames, 2, STUBBORN)
+    generator = torch.Generator().manual_seed(config.train.seed)
+    model = agent.world_models[0]
+    window = 1 + model.rollout_steps  # type: ignore[operator]
+    agent.train()
+
+    def step(update: int) -> tuple[Tensor, Info]:
+        row = torch.randint(len(states.state), (AGAIN,), generator=generator)
+        start = torch.randint(states.state.shape[1] - window, (AGAIN,), generator=generator)
+        windows = windows_of(agent, pieces(states, row, start, window))
+        part = level_batch(windows, 0, one_hot_actions(windows.actions, agent.spec.env.num_actions))
+        return model.loss(part, windows.states[0], windows.targets[0])  # type: ignore[operator]
+
+    train(list(model.parameters()), config.train.learning_rate, updates, step, "level 0 again")
+
+
 @torch.no_grad()
 def imagined(
     agent: Agent, states: States, level: int, count: int, generator: torch.Generator
@@ -306,4 +334,13 @@ def lifted(agent: Agent, state: Float[Tensor, "B D"], level: int) -> Float[Tenso
         return agent.lift(state, state.new_zeros(len(state), 0, 0))[level]
 
 
-__all__ = ["States", "learn_critic", "learn_lowest", "learn_upper", "lifted", "perceive", "wander"]
+__all__ = [
+    "States",
+    "learn_critic",
+    "learn_lowest",
+    "learn_stubbornness",
+    "learn_upper",
+    "lifted",
+    "perceive",
+    "wander",
+]

@@ -21,7 +21,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.common import RESULTS, guarded, markdown
-from experiments.goal_reaching.learn import States, learn_critic, learn_lowest, learn_upper, perceive
+from experiments.goal_reaching.learn import (
+    States,
+    learn_critic,
+    learn_lowest,
+    learn_stubbornness,
+    learn_upper,
+    perceive,
+)
 from experiments.goal_reaching.play import Row, planning_as, play
 from experiments.goal_reaching.tasks import BINS, make_tasks
 from experiments.goal_reaching.ways import Ways
@@ -128,7 +135,7 @@ def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[C
 
     @cache
     def seen() -> tuple[States, Ways]:
-        states = perceive(agent, config, given.walk)
+        states = perceive(agent, config, given.walk, 1)
         return states, Ways(states.view, states.is_first, states.truncated)
 
     def upper(level: int) -> None:
@@ -141,6 +148,7 @@ def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[C
     for level in range(len(agent.spec.levels)):
         made += [partial(upper, level)] if level > 0 else []
         made.append(partial(critic, level))
+    made.append(lambda: learn_stubbornness(agent, config, given.frames, given.critic))
     return made
 
 
