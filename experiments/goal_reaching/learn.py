@@ -64,8 +64,8 @@ class States:
 
 def wander(config: RunConfig, frames: int, number: int, rows: int, repeat: float = 0.0) -> Iterator[Record]:
     """Records of a curious walk on training layouts: of the actions, the one taken least in this very view of this
-    episode, ahead rather than about where they are even, in `rows` layouts at a time; `number` tells walks apart. `repeat` is
-    the probability that the last action is taken once more, whatever came of it.
+    episode, ahead rather than about where they are even, in `rows` layouts at a time; `number` tells walks apart.
+    `repeat` is the probability that the last action is taken once more, whatever came of it.
 
     Actions at random hardly leave the room they begin in (1.2 of 4 rooms in 500 steps, 0.2 % of all pairs of views over
     27 actions apart; this walk: all 4 in 1,000, 4 %), and what lies far apart is never learned from them.
@@ -281,7 +281,8 @@ def learn_stubbornness(agent: Agent, config: RunConfig, frames: int, updates: in
     states = perceive(agent, config, frames, 2, STUBBORN)
     generator = torch.Generator().manual_seed(config.train.seed)
     model = agent.world_models[0]
-    window = 1 + model.rollout_steps  # type: ignore[operator]
+    rollout: int = model.rollout_steps  # type: ignore[assignment]
+    window = 1 + rollout
     agent.train()
 
     def step(update: int) -> tuple[Tensor, Info]:
