@@ -149,7 +149,9 @@ def dots(axes: Axes, values: Mapping[str, Sequence[float]], color: str = "C0", s
     axes.bar(places, [sum(each) / len(each) for each in values.values()], width=0.35, color=color, alpha=0.45)
     for place, each in zip(places, values.values(), strict=True):
         axes.plot([place] * len(each), list(each), "o", color=color, markersize=4)
-    axes.set_xticks(range(len(values)), list(values), fontsize=8)
+    crowded = sum(map(len, values)) > 60
+    slant = {"rotation": 15, "ha": "right"} if crowded else {}
+    axes.set_xticks(range(len(values)), list(values), fontsize=7 if crowded else 8, **slant)
     axes.grid(axis="y", alpha=0.25)
 
 

@@ -77,7 +77,7 @@ def draw_success(axes: Axes, rows: Sequence[Outcome]) -> None:
         dots(axes, {row.arm: row.success_by_run for row in rows if row.mode == mode}, f"C{number}", shift)
         axes.bar(0, 0, color=f"C{number}", alpha=0.45, label=f"mode {mode}")
     axes.set(ylim=(0, 1.05), ylabel="success on held-out layouts")
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="upper left")
 
 
 def frames(value: float | None) -> str:

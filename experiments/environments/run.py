@@ -112,7 +112,7 @@ def lost(result: Mapping[str, Any]) -> int:
 
 
 COLUMNS = {
-    "environment": lambda row: row.env.removesuffix("-v0"),
+    "environment": lambda row: row.env.removesuffix("-v0") + (", no guardrail" if "no_guardrail" in row.arm else ""),
     "levels": lambda row: str(row.levels),
     "seed": lambda row: str(row.seed),
     "frames": lambda row: f"{row.frames:,}",
