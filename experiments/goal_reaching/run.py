@@ -212,7 +212,7 @@ def draw(shown: Sequence[dict], titles: Sequence[str]) -> Figure:  # type: ignor
             axes.text(place, value + 0.01, f"{value:.0%}", ha="center", fontsize=6)
     axes.set_xticks([place + 0.4 for place in range(len(titles))], [f"{title} actions" for title in titles])
     axes.set(ylim=(0, 1.08), ylabel="success")
-    axes.legend(fontsize=7, ncols=2, loc="upper right")
+    figure.legend(fontsize=7, ncols=4, loc="outside lower center")
     return figure
 
 
