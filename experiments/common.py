@@ -76,10 +76,7 @@ class Study:
         FigureCanvasAgg(figure).print_png(target / "figure.png")
         (target / "table.md").write_text(table)
         if self.publish:
-            words = "".join(f"{name}: `{value}`  \n" for name, value in origin.items())
-            readme = self.folder / "README.md"
-            shown = f"\n{table}\n![{self.folder.name}](figure.png)\n\n{words}\n"
-            readme.write_text(RESULTS.sub(lambda _: shown, readme.read_text()))
+            write_readme(self.folder, f"{table}\n![{self.folder.name}](figure.png)\n", origin)
         print(f"{table}\n{target}: results.json, table.md, figure.png")
         return 0
 
@@ -167,5 +164,17 @@ def provenance(folders: Iterable[Path]) -> dict[str, str]:
     return {
         "commit": ", ".join(sorted({one["commit"] for one in kept})),
         "seeds": ", ".join(sorted({str(one["seed"]) for one in kept})),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread a run, GPU: {kept[0]['gpu']}",
+        "machine": machine(kept[0]["gpu"]),
     }
+
+
+def machine(gpu: str) -> str:
+    """This machine, in words."""
+    return f"{platform.machine()}, {os.cpu_count()} cores, one thread a run, GPU: {gpu}"
+
+
+def write_readme(folder: Path, shown: str, origin: Mapping[str, str]) -> None:
+    """Put what is shown of a study's results, and where they come from, between the marks of its README."""
+    words = "".join(f"{name}: `{value}`  \n" for name, value in origin.items())
+    readme = folder / "README.md"
+    readme.write_text(RESULTS.sub(lambda _: f"\n{shown}\n{words}\n", readme.read_text()))

@@ -212,7 +212,7 @@ class Agent(nn.Module):
 
     def values(self, states: tuple[Tensor, ...], task: Task) -> tuple[Tensor, ...]:
         """Each level's energy-to-go [B]."""
-        aimed = task.goal_level if task.goal_level >= 0 else len(self.spec.levels) - 1
+        aimed = task.aimed_level(len(self.spec.levels))
         return tuple(
             critic(
                 state,
@@ -232,7 +232,7 @@ class Agent(nn.Module):
         task: Task,
         memory: MemoryState,
     ) -> Float[Tensor, "B U"]:
-        flat = len(self.spec.levels) == 1 or task.goal_level == 0
+        flat = task.aimed_level(len(self.spec.levels)) == 0
         signals = Signals(
             record.reward,
             observation,

@@ -72,6 +72,11 @@ def effective_rank(x: Float[Tensor, "R D"]) -> Float[Tensor, ""]:
     return torch.special.entr(share).sum().exp()
 
 
+def at_records(states: Float[Tensor, "B T D"], index: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+    """The states of each window at the records `index`."""
+    return states.gather(1, index[..., None].expand(-1, -1, states.shape[-1]))
+
+
 def symlog(x: Tensor) -> Tensor:
     """sign(x) log(1 + |x|): compresses large magnitudes (Hafner et al. 2023)."""
     return torch.sign(x) * torch.log1p(x.abs())

@@ -172,6 +172,10 @@ class Task(TensorStruct):
     goal_level: int = -1
     """The level that plans toward the goal, the highest that acts; -1: the top."""
 
+    def aimed_level(self, levels: int) -> int:
+        """The level that plans toward the goal, of an agent of so many."""
+        return self.goal_level if self.goal_level >= 0 else levels - 1
+
 
 @dataclass(frozen=True)
 class Subgoal(TensorStruct):

@@ -15,7 +15,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments.common import RESULTS, guarded, markdown, provenance, results
+from experiments.common import guarded, markdown, provenance, results, write_readme
 from hjepa.cli import main as hjepa
 from hjepa.config import ConfigError
 from hjepa.envs.make import env_spec
@@ -142,10 +142,7 @@ def write(
     figure = draw(rows, data)
     FigureCanvasAgg(figure).print_png(target / "figure.png")
     if publish:
-        words = "".join(f"{name}: `{value}`  \n" for name, value in origin.items())
-        readme = target / "README.md"
-        text = f"\n{table}\n![Success in training over frames, by environment](figure.png)\n\n{words}\n"
-        readme.write_text(RESULTS.sub(lambda _: text, readme.read_text()))
+        write_readme(target, f"{table}\n![Success in training over frames, by environment](figure.png)\n", origin)
     print(f"{table}\n{target}: results.json, table.md, figure.png")
 
 

@@ -1,7 +1,7 @@
 """Learning without reward, level by level: level 0 from images, then what stands on its states."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -29,7 +29,7 @@ from hjepa.train.learning import (
     one_hot_actions,
     one_step,
 )
-from hjepa.types import Info, Trajectory
+from hjepa.types import Info, TensorStruct, Trajectory
 
 CHUNK = 32
 """Records looked at together for surprise."""
@@ -50,7 +50,7 @@ BUCKETS = 8192
 
 
 @dataclass(frozen=True)
-class States:
+class States(TensorStruct):
     """Level-0 states of long streams, N of them."""
 
     state: Float[Tensor, "N T D"]
@@ -137,8 +137,8 @@ def learn_lowest(agent: Agent, config: RunConfig, frames: int, updates: int) -> 
             again = around(store, rare[0], settings.batch_size // 2, settings.window, update)
             batch = batch[settings.batch_size // 2 :].join(again)
         windows = encode(agent, batch, Shaping(False, False))
-        actions = one_hot_actions(windows.actions, agent.spec.env.num_actions)
-        loss, info = model.loss(level_batch(windows, 0, actions), windows.states[0], windows.targets[0])  # type: ignore[operator]
+        part = level_batch(windows, 0, actions_below(agent, windows, 0))
+        loss, info = model.loss(part, windows.states[0], windows.targets[0])  # type: ignore[operator]
         agent.update_targets(settings.target_rate)
         return loss, info
 
@@ -198,11 +198,12 @@ def perceive(agent: Agent, config: RunConfig, frames: int, number: int, repeat: 
     return States(state, actions_taken(previous, first), view, first, cut)
 
 
-def pieces(states: States, row: Int[Tensor, " B"], start: Int[Tensor, " B"], window: int) -> States:
-    """Windows of the streams, that many records long."""
+def pieces(states: States, count: int, window: int, generator: torch.Generator) -> States:
+    """So many windows of the streams, drawn at random, that many records long."""
+    row = torch.randint(len(states.state), (count,), generator=generator)
+    start = torch.randint(states.state.shape[1] - window, (count,), generator=generator)
     index = start[:, None] + torch.arange(window)
-    own = {field.name: getattr(states, field.name)[row[:, None], index] for field in fields(states)}
-    return States(**own)
+    return states.map(lambda tensor: tensor[row[:, None], index])
 
 
 @torch.no_grad()
@@ -242,6 +243,14 @@ def windows_of(agent: Agent, seen: States) -> Windows:
     return Windows(tuple(lifted), tuple(state.detach() for state in lifted), steps, action, task, tokens)
 
 
+def actions_below(agent: Agent, windows: Windows, level: int) -> Float[Tensor, "B T M"]:
+    """What `level` sees of the actions below it."""
+    lower = one_hot_actions(windows.actions, agent.spec.env.num_actions)
+    for below in range(level):
+        lower = inferred_actions(agent, level_batch(windows, below, lower), below)
+    return lower
+
+
 def learn_upper(agent: Agent, config: RunConfig, states: States, level: int, updates: int, records: int) -> None:
     """The world model of a level above 0, on the states of the levels below as they are.
 
@@ -255,13 +264,8 @@ def learn_upper(agent: Agent, config: RunConfig, states: States, level: int, upd
     agent.train()
 
     def step(update: int) -> tuple[Tensor, Info]:
-        row = torch.randint(len(states.state), (batch,), generator=generator)
-        start = torch.randint(states.state.shape[1] - window, (batch,), generator=generator)
-        windows = windows_of(agent, elsewhere(agent, pieces(states, row, start, window)))
-        lower = one_hot_actions(windows.actions, agent.spec.env.num_actions)
-        for below in range(level):
-            lower = inferred_actions(agent, level_batch(windows, below, lower), below)
-        part = level_batch(windows, level, lower)
+        windows = windows_of(agent, elsewhere(agent, pieces(states, batch, window, generator)))
+        part = level_batch(windows, level, actions_below(agent, windows, level))
         loss, info = model.loss(part, windows.states[level], windows.targets[level])  # type: ignore[operator]
         calibrate(agent, windows)
         return loss, info
@@ -286,10 +290,8 @@ def learn_stubbornness(agent: Agent, config: RunConfig, frames: int, updates: in
     agent.train()
 
     def step(update: int) -> tuple[Tensor, Info]:
-        row = torch.randint(len(states.state), (AGAIN,), generator=generator)
-        start = torch.randint(states.state.shape[1] - window, (AGAIN,), generator=generator)
-        windows = windows_of(agent, pieces(states, row, start, window))
-        part = level_batch(windows, 0, one_hot_actions(windows.actions, agent.spec.env.num_actions))
+        windows = windows_of(agent, pieces(states, AGAIN, window, generator))
+        part = level_batch(windows, 0, actions_below(agent, windows, 0))
         return model.loss(part, windows.states[0], windows.targets[0])  # type: ignore[operator]
 
     train(list(model.parameters()), config.train.learning_rate, updates, step, "level 0 again")
@@ -301,12 +303,8 @@ def imagined(
 ) -> tuple[Float[Tensor, "R D"], Float[Tensor, "R D"]]:
     """Predicted and actual ends of some steps of a level: a search asks its critic about the former alone."""
     window = 1 + agent.spec.levels[level].span
-    row = torch.randint(len(states.state), (count,), generator=generator)
-    start = torch.randint(states.state.shape[1] - window, (count,), generator=generator)
-    windows = windows_of(agent, elsewhere(agent, pieces(states, row, start, window)))
-    lower = one_hot_actions(windows.actions, agent.spec.env.num_actions)
-    for below in range(level):
-        lower = inferred_actions(agent, level_batch(windows, below, lower), below)
+    windows = windows_of(agent, elsewhere(agent, pieces(states, count, window, generator)))
+    lower = actions_below(agent, windows, level)
     predicted, actual = one_step(agent, windows, level, windows.states[level], lower)
     return predicted.unflatten(0, (count, window))[:, 0], actual.unflatten(0, (count, window))[:, 0]
 
@@ -333,15 +331,3 @@ def lifted(agent: Agent, state: Float[Tensor, "B D"], level: int) -> Float[Tenso
     """Level-0 states in the space of another level."""
     with torch.no_grad():
         return agent.lift(state, state.new_zeros(len(state), 0, 0))[level]
-
-
-__all__ = [
-    "States",
-    "learn_critic",
-    "learn_lowest",
-    "learn_stubbornness",
-    "learn_upper",
-    "lifted",
-    "perceive",
-    "wander",
-]

@@ -5,8 +5,6 @@ python -m experiments.goal_reaching.run --publish
 
 import argparse
 import json
-import os
-import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -20,7 +18,7 @@ from jaxtyping import Bool
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments.common import RESULTS, guarded, markdown
+from experiments.common import command_line, guarded, machine, markdown, write_readme
 from experiments.goal_reaching.learn import (
     States,
     learn_critic,
@@ -72,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if row.name not in names or row.name in results:
             continue
         begin = perf_counter()
-        played = [play(planning_as(agent, CONFIG, row.overrides), agent.spec.env.id, own, row) for own in tasks]
+        planner = planning_as(agent, CONFIG, row.overrides)
+        played = [play(planner, agent.spec.env.id, own, row) for own in tasks]
         results[row.name] = {
             "success": [one.success.tolist() for one in played],
             "taken": [one.taken.tolist() for one in played],
@@ -83,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         print(row.name, [f"{one.success.mean():.0%}" for one in played], flush=True)
         (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    finish(results, folder, given)
+    finish(results, folder, given, command_line(options(), arguments))
     return 0
 
 
@@ -152,7 +151,7 @@ def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[C
     return made
 
 
-def finish(results: Mapping[str, dict], folder: Path, given: argparse.Namespace) -> None:  # type: ignore[type-arg]
+def finish(results: Mapping[str, dict], folder: Path, given: argparse.Namespace, command: str) -> None:  # type: ignore[type-arg]
     """Table and figure beside the run and, if it is asked for, in the study's folder."""
     shown = [results[row.name] for row in ROWS if row.name in results]
     titles = [f"{low} to {high - 1}" for low, high in BINS]
@@ -166,8 +165,8 @@ def finish(results: Mapping[str, dict], folder: Path, given: argparse.Namespace)
     origin = {
         "commit": meta["commit"],
         "seeds": str(given.seed),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread a run, GPU: none",
-        "command": " ".join(["python -m experiments.goal_reaching.run", *sys.argv[1:]]),
+        "machine": machine("none"),
+        "command": command,
     }
     target = HERE if given.publish else folder
     figure = draw(shown, titles)
@@ -176,10 +175,7 @@ def finish(results: Mapping[str, dict], folder: Path, given: argparse.Namespace)
     print(table)
     if given.publish:
         (HERE / "results.json").write_text(json.dumps(origin | {"rows": shown}, indent=1) + "\n")
-        words = "".join(f"{name}: `{value}`  \n" for name, value in origin.items())
-        readme = HERE / "README.md"
-        made = f"\n{table}\n![goal reaching](figure.png)\n\n{words}\n"
-        readme.write_text(RESULTS.sub(lambda _: made, readme.read_text()))
+        write_readme(HERE, f"{table}\n![goal reaching](figure.png)\n", origin)
 
 
 def rate(success: Bool[np.ndarray, " E"]) -> str:
@@ -217,4 +213,4 @@ def draw(shown: Sequence[dict], titles: Sequence[str]) -> Figure:  # type: ignor
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: main()))
+    sys.exit(guarded(main))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.common import RESULTS, command_line, guarded, markdown
+from experiments.common import command_line, guarded, markdown, write_readme
 from experiments.ppo_baseline.results import COLUMNS, Result, origin, play, read, save
 from hjepa.config import ConfigError
 from hjepa.envs.make import env_spec
@@ -70,9 +70,7 @@ def show(runs: Path, publish: bool) -> int:
     table = markdown(results, COLUMNS)
     print(table)
     if publish:
-        words = "".join(f"{name}: `{value}`  \n" for name, value in origin(results).items())
-        readme = Path(__file__).parent / "README.md"
-        readme.write_text(RESULTS.sub(lambda _: f"\n{table}\n{words}\n", readme.read_text()))
+        write_readme(Path(__file__).parent, table, origin(results))
     return 0
 
 

@@ -5,7 +5,6 @@ from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from minigrid.core.constants import OBJECT_TO_IDX
 from minigrid.core.grid import Grid
 from minigrid.core.world_object import Wall, WorldObj
 from PIL import Image, ImageDraw, ImageFont
@@ -49,7 +48,7 @@ def draw_guess(view: Int[np.ndarray, "W V 3"], confidence: Float[np.ndarray, "W 
     Object and colour are guessed apart, and half a wall is half of something colourless: walls are drawn in the colour
     that they have.
     """
-    wall = view[..., :1] == OBJECT_TO_IDX["wall"]
+    wall = view[..., :1] == WALL[0]
     certain = draw_view(np.where(wall, WALL, view), tile).astype(float)
     weight = np.kron(confidence.T, np.ones((tile, tile)))[..., None]
     return (weight * certain + (1 - weight) * np.array(UNSEEN)).round().astype(np.uint8)

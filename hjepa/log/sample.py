@@ -95,14 +95,17 @@ def play(
 
 def stack(steps: Sequence[Struct]) -> Struct:
     """Structs [B, ...] of consecutive steps as one [B, T, ...]."""
-    joined = iter([torch.stack(parts, 1) for parts in zip(*(step.tensors() for step in steps), strict=True)])
-    return steps[0].map(lambda _: next(joined))
+    return _joined(steps, lambda tensors: torch.stack(tensors, 1))
 
 
 def concatenate(parts: Sequence[Struct]) -> Struct:
     """Structs of the same widths, one after the other along the batch."""
-    joined = iter([torch.cat(pieces) for pieces in zip(*(part.tensors() for part in parts), strict=True)])
-    return parts[0].map(lambda _: next(joined))
+    return _joined(parts, torch.cat)
+
+
+def _joined(structs: Sequence[Struct], join: Callable[[tuple[Tensor, ...]], Tensor]) -> Struct:
+    groups = zip(*(struct.tensors() for struct in structs), strict=True)
+    return structs[0].map(lambda _: join(next(groups)))
 
 
 def _read(agent: Agent, memory: MemoryState, state: Tensor, image: Tensor, time: Int[Tensor, " B"]) -> MemoryReading:

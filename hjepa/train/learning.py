@@ -10,6 +10,7 @@ from torch.nn.functional import one_hot
 from hjepa.agent import Agent
 from hjepa.cost import intrinsic_energy
 from hjepa.data.spans import actions_taken, spans
+from hjepa.nets import at_records
 from hjepa.types import CriticBatch, Info, LevelBatch, Spans, Task, Trajectory
 
 
@@ -155,14 +156,9 @@ def one_step(
         action = model.infer_actions(level_batch(windows, level, lower_actions))[0]  # type: ignore[operator]
     latent = states.new_zeros(*states.shape[:-1], model.latent.dim)  # type: ignore[union-attr,arg-type]
     predicted = model.predict(states, action, latent, windows.tokens).state  # type: ignore[operator]
-    actual = end_states(windows.targets[level], step.end)
+    actual = at_records(windows.targets[level], step.end)
     predicted = torch.where(step.reaches[..., None], predicted, actual)
     return predicted.flatten(0, 1), actual.flatten(0, 1)
-
-
-def end_states(states: Float[Tensor, "B T D"], end: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-    """The states at the records `end`."""
-    return states.gather(1, end[..., None].expand(-1, -1, states.shape[-1]))
 
 
 @torch.no_grad()
@@ -172,7 +168,7 @@ def calibrate(agent: Agent, windows: Windows) -> None:
     for level, step in enumerate(windows.spans[1:], start=1):
         count = step.reaches.sum().clamp_min(1)
         for into, states in ((lifted, windows.targets[level]), (own, windows.targets[level - 1])):
-            moved = torch.linalg.vector_norm(end_states(states, step.end) - states, dim=-1)
+            moved = torch.linalg.vector_norm(at_records(states, step.end) - states, dim=-1)
             into.append((moved * step.reaches).sum() / count)
     if lifted:
         agent.actor.calibrate(torch.stack(lifted), torch.stack(own))

@@ -13,7 +13,7 @@ def seed_everything_at(seed: int, *names: str | int) -> None:
     The package draws from torch's global generator only, so nothing else has to be seeded.
     """
     number = derive(seed, *names)
-    # `torch.manual_seed` also records a traceback for a CUDA that may come later, 2 % of an update.
+    # `torch.manual_seed` records a traceback for CUDA even where there is none, 2 % of an update.
     torch.default_generator.manual_seed(number)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch.cuda.manual_seed_all(number)

@@ -211,13 +211,10 @@ class HierarchicalActor(Actor):
         self, world: World, level: int, state: Float[Tensor, "B D"], chosen: Float[Tensor, "B D"], task: Task
     ) -> Float[Tensor, "B D"]:
         """The goal in place of the chosen state, where it is within reach."""
-        if self.goal_reach == 0 or level != self._goal_level(task):
+        if self.goal_reach == 0 or level != task.aimed_level(len(self.levels)):
             return chosen
         steps = world.critics[level](state, task.goal, task.has_goal, task.tokens)
         return torch.where((task.has_goal & (steps < self.goal_reach))[:, None], task.goal, chosen)
-
-    def _goal_level(self, task: Task) -> int:
-        return task.goal_level if task.goal_level >= 0 else len(self.levels) - 1
 
     def _act(
         self, world: World, state: Tensor, subgoal: Subgoal, task: Task, mode: Tensor, habit: Float[Tensor, "B A"]
@@ -245,7 +242,7 @@ class HierarchicalActor(Actor):
     ) -> LatentProblem:
         """The planning problem of `level`, from `state` [B, D] toward `subgoal` beside the level's own energies."""
         has_goal = task.has_goal
-        if level != self._goal_level(task):
+        if level != task.aimed_level(len(self.levels)):
             has_goal = torch.zeros_like(has_goal)
         goal = task.goal if task.goal.shape[-1] == state.shape[-1] else torch.zeros_like(state)
         return LatentProblem(

@@ -11,7 +11,7 @@ from torch import Tensor
 from hjepa.config import ModuleConfig
 from hjepa.interfaces import Critic, Loss
 from hjepa.losses import masked_mean
-from hjepa.nets import MLP, FiLM
+from hjepa.nets import MLP, FiLM, at_records
 from hjepa.types import CriticBatch, LevelSpec
 
 SOFTNESS = 10.0
@@ -90,10 +90,10 @@ class QuasimetricCritic(Critic):
     # -------------------------------------------------------------------------------------------- learning
     def loss(self, batch: CriticBatch, target: Critic) -> Loss:
         embedded = self._embed(batch.states, batch.tokens)
-        step = self._distance(embedded, _at(embedded, batch.next_index))
+        step = self._distance(embedded, at_records(embedded, batch.next_index))
         over = masked_mean((step - 1).relu().square(), batch.reaches)
         later, steps = self._later(batch)
-        way = self._distance(embedded, _at(embedded, later))
+        way = self._distance(embedded, at_records(embedded, later))
         over = over + masked_mean(((way - steps).relu() / steps.clamp_min(1)).square(), steps > 0)
         apart, together = self._apart(embedded, batch)
         push = masked_mean(SOFTNESS * F.softplus((self.far - apart) / SOFTNESS), together)
@@ -139,7 +139,7 @@ class QuasimetricCritic(Critic):
         # Records of one episode follow each other without a break: where none begins a step, the episode ends.
         alive = (batch.next_index > torch.arange(batch.next_index.shape[1], device=other.device)).long()
         number = F.pad(1 - alive, (1, 0))[:, :-1].cumsum(1)
-        return self._distance(embedded, _at(embedded, other)), number.gather(1, other) == number
+        return self._distance(embedded, at_records(embedded, other)), number.gather(1, other) == number
 
     def imagined_loss(
         self, predicted: Float[Tensor, "R D"], actual: Float[Tensor, "R D"], tokens: Float[Tensor, "R K C"]
@@ -149,8 +149,3 @@ class QuasimetricCritic(Critic):
             aim = self._embed(actual, tokens)
         loss = (self._embed(predicted, tokens) - aim).square().mean()
         return loss, {"imagined": loss.detach()}
-
-
-def _at(states: Float[Tensor, "B T E"], index: Int[Tensor, "B T"]) -> Float[Tensor, "B T E"]:
-    """The states at the records `index`."""
-    return states.gather(1, index[..., None].expand(-1, -1, states.shape[-1]))
