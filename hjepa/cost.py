@@ -15,6 +15,8 @@ HASH_BITS = 50
 ahead and 4 for the object ahead."""
 CONTEXTS = 1 << 10
 """What those 10 bits can say."""
+AGENT = 10
+"""MiniGrid's number of the object that the agent is in a full view."""
 ACTIONS = 16
 """Most actions that `interaction` tells apart."""
 INTERACTIONS = CONTEXTS * ACTIONS
@@ -93,10 +95,24 @@ def _mix(number: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
 
 
 def _context(image: UInt8[Tensor, "*B W V 3"]) -> Int[Tensor, "*B"]:
-    """Object ahead, its state, and the object in hand: the agent is in the last row, middle column, facing row 0."""
-    column, row = image.shape[-3] // 2, image.shape[-2] - 1
-    ahead, own = image[..., column, max(row - 1, 0), :].long(), image[..., column, row, :].long()
-    return ahead[..., 0].clamp(max=15) << 6 | ahead[..., 2].clamp(max=3) << 4 | own[..., 0].clamp(max=15)
+    """Object ahead, its state, and the object in hand.
+
+    In a partial view the agent is in the last row, middle column, facing row 0, and its cell shows what it holds. In a
+    full view (`FullyObsWrapper`) it is a cell of its own, whose state is its direction, and what it holds is not seen.
+    """
+    width, height = image.shape[-3:-1]
+    cells = image.flatten(-3, -2)
+    at_agent = cells[..., 0] == AGENT
+    place, full = at_agent.int().argmax(-1), at_agent.any(-1)
+    direction = torch.take_along_dim(cells[..., 2], place.unsqueeze(-1), -1).squeeze(-1).long()
+    east, south = torch.tensor(((1, 0), (0, 1), (-1, 0), (0, -1)), device=image.device)[direction % 4].unbind(-1)
+    column = (place // height + east).clamp(0, width - 1)
+    row = (place % height + south).clamp(0, height - 1)
+    middle = width // 2 * height + height - 1
+    before = torch.where(full, column * height + row, middle - min(height - 1, 1))
+    ahead = torch.take_along_dim(cells, before[..., None, None], -2).squeeze(-2).long()
+    own = torch.where(full, 0, cells[..., middle, 0].long())
+    return ahead[..., 0].clamp(max=15) << 6 | ahead[..., 2].clamp(max=3) << 4 | own.clamp(max=15)
 
 
 @lru_cache(maxsize=8)

@@ -160,6 +160,11 @@ class LatentProblem(PlanningProblem):
             return self._risk(energy + node.nearest)
         return self._risk(energy + discount * self._term.energy(node.state))
 
+    def ending(self, state: Float[Tensor, "B N D"]) -> Float[Tensor, "B N"]:
+        """What the critic and the subgoal say of a state, as energies of a plan that ends there after one step."""
+        state = state[:, :, None]
+        return self._risk(self._log_discount.exp() * (self._weigh(self._value(state)) + self._term.energy(state)))
+
     def _estimate(self, node: Node, weights: Float[Tensor, "B N A"]) -> Float[Tensor, "B N S"] | None:
         """Add what the critic says of the plan before this step is predicted: the estimate of `depth` steps'
         expansion."""

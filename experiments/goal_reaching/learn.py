@@ -27,7 +27,6 @@ from hjepa.train.learning import (
     inferred_actions,
     level_batch,
     one_hot_actions,
-    one_step,
 )
 from hjepa.types import Info, TensorStruct, Trajectory
 
@@ -41,10 +40,10 @@ CHANCE = 0.1
 """Probability of an action at random."""
 LAYOUTS = 512
 """Layouts that level 0 learns from, a short while in each: it has to know walls and gaps wherever they are."""
-STUBBORN = 0.6
+STUBBORN = 0.3
 """Probability that a stubborn walk repeats its last action."""
 AGAIN = 256
-"""Windows in a batch of it."""
+"""Windows in a batch of what stands on known states."""
 BUCKETS = 8192
 """Views of an episode that are told apart, but for chance."""
 
@@ -185,12 +184,12 @@ def around(store: EpisodeStore, records: Int[Tensor, "R 2"], count: int, window:
 
 
 @torch.no_grad()
-def perceive(agent: Agent, config: RunConfig, frames: int, number: int, repeat: float = 0.0) -> States:
+def perceive(agent: Agent, config: RunConfig, frames: int, number: int, rows: int, repeat: float = 0.0) -> States:
     """Level-0 states of a new walk; the images are not kept."""
     agent.eval()
     parts: list[tuple[Tensor, ...]] = []
-    carry = agent.perception.initial(config.env.num_envs, torch.device("cpu"))
-    for record in wander(config, frames, number, config.env.num_envs, repeat):
+    carry = agent.perception.initial(rows, torch.device("cpu"))
+    for record in wander(config, frames, number, rows, repeat):
         task = agent.configure(record.mission)
         state, carry = agent.perceive(record.observation, record, carry, task)  # type: ignore[arg-type]
         parts.append((state, record.previous_action, observation_code(record.image), record.is_first, record.truncated))
@@ -276,21 +275,19 @@ def learn_upper(agent: Agent, config: RunConfig, states: States, level: int, upd
     train(list(model.parameters()), config.train.learning_rate, updates, step, f"level {level}")
 
 
-def learn_stubbornness(agent: Agent, config: RunConfig, frames: int, updates: int) -> None:
-    """The world model of level 0 once more, on a walk that mostly does the same again, whatever came of it.
+def learn_stubbornness(agent: Agent, config: RunConfig, states: States, updates: int) -> None:
+    """The world model of level 0 once more, on a walk that often does the same again, whatever came of it.
 
     A curious walk runs into a wall once; a search that does so five times in its mind, with a model that never
-    saw it, drifts through. What the levels perceive stays as it is, and so does all that was learned of it.
+    saw it, drifts through. What the levels perceive stays as it is.
     """
-    states = perceive(agent, config, frames, 2, STUBBORN)
     generator = torch.Generator().manual_seed(config.train.seed)
     model = agent.world_models[0]
     rollout: int = model.rollout_steps  # type: ignore[assignment]
-    window = 1 + rollout
     agent.train()
 
     def step(update: int) -> tuple[Tensor, Info]:
-        windows = windows_of(agent, pieces(states, AGAIN, window, generator))
+        windows = windows_of(agent, pieces(states, AGAIN, 1 + rollout, generator))
         part = level_batch(windows, 0, actions_below(agent, windows, 0))
         return model.loss(part, windows.states[0], windows.targets[0])  # type: ignore[operator]
 
@@ -301,16 +298,53 @@ def learn_stubbornness(agent: Agent, config: RunConfig, frames: int, updates: in
 def imagined(
     agent: Agent, states: States, level: int, count: int, generator: torch.Generator
 ) -> tuple[Float[Tensor, "R D"], Float[Tensor, "R D"]]:
-    """Predicted and actual ends of some steps of a level: a search asks its critic about the former alone."""
-    window = 1 + agent.spec.levels[level].span
-    windows = windows_of(agent, elsewhere(agent, pieces(states, count, window, generator)))
-    lower = actions_below(agent, windows, level)
-    predicted, actual = one_step(agent, windows, level, windows.states[level], lower)
-    return predicted.unflatten(0, (count, window))[:, 0], actual.unflatten(0, (count, window))[:, 0]
+    """Predicted and actual ends of ways, in the space of `level`: a search asks its critic about the former alone.
+
+    Above level 0 they are one step of the level, as it predicts it and as the level below rolls out to it; at level 0
+    rollouts as long as its plans are.
+    """
+    below, spec = max(level - 1, 0), agent.spec.levels
+    steps = spec[level].stride if level > 0 else spec[0].horizon
+    span = spec[below].span * steps
+    windows = windows_of(agent, elsewhere(agent, pieces(states, count, 1 + span, generator)))
+    whole = (windows.actions[:, :-1] >= 0).all(1)
+    lower = actions_below(agent, windows, below)
+    state, found = windows.states[below][:, 0], list[tuple[Tensor, Tensor]]()
+    for step in range(steps):
+        state = predicted_from(agent, windows, below, lower, state, step * spec[below].span)
+        if level == 0 or step == steps - 1:
+            found.append((state, windows.states[below][:, (step + 1) * spec[below].span]))
+    if level > 0:
+        found = [(into_level(agent, one, level), into_level(agent, other, level)) for one, other in found]
+        lower, start = actions_below(agent, windows, level), windows.states[level][:, 0]
+        found.append((predicted_from(agent, windows, level, lower, start, 0), found[0][1]))
+    predicted, actual = (torch.cat([part[whole] for part in parts]) for parts in zip(*found, strict=True))
+    return predicted, actual
 
 
-def learn_critic(agent: Agent, config: RunConfig, states: States, ways: Ways, level: int, updates: int) -> None:
-    """The critic of a level: the fewest of its steps between views of one walk, along what was walked there."""
+def predicted_from(
+    agent: Agent, windows: Windows, level: int, lower: Float[Tensor, "B T M"], state: Float[Tensor, "B D"], at: int
+) -> Float[Tensor, "B D"]:
+    """Where a step of `level` leads from `state`, with what was done from record `at` on."""
+    model = agent.world_models[level]
+    if level == 0:
+        action = lower @ model.action_encoder.table()  # type: ignore[operator,union-attr]
+    else:
+        action = model.infer_actions(level_batch(windows, level, lower))[0]  # type: ignore[operator]
+    nothing = state.new_zeros(len(state), 0)
+    return model.predictor(state, action[:, at], nothing, nothing[:, None])  # type: ignore[operator]
+
+
+def into_level(agent: Agent, state: Float[Tensor, "B D"], level: int) -> Float[Tensor, "B Dl"]:
+    """States of the level below in the space of `level`."""
+    return agent.world_models[level].encoder(state, state.new_zeros(len(state), 0, 0))  # type: ignore[operator]
+
+
+def learn_critic(
+    agent: Agent, config: RunConfig, states: States, ways: Ways, others: States, level: int, updates: int
+) -> None:
+    """The critic of a level: the fewest of its steps between views of one walk, along what was walked there; and
+    predictions, from another walk, judged as what they are of."""
     generator = torch.Generator().manual_seed(config.train.seed + level)
     critic, span = agent.critics[level], agent.spec.levels[level].span
     agent.eval()
@@ -320,7 +354,7 @@ def learn_critic(agent: Agent, config: RunConfig, states: States, ways: Ways, le
         state, goal = (lifted(agent, states.state[row, at], level) for at in (begin, end))
         none = state.new_zeros(len(state), 0, 0)
         loss, info = critic.fit(state, goal, steps / span, none)  # type: ignore[operator]
-        predicted, actual = imagined(agent, states, level, PAIRS // 16, generator)
+        predicted, actual = imagined(agent, others, level, AGAIN, generator)
         agreed, terms = critic.imagined_loss(predicted, actual, none[: len(predicted)])  # type: ignore[operator]
         return loss + AGREEMENT * agreed, info | terms
 

@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 
 from experiments.common import command_line, guarded, machine, markdown, write_readme
 from experiments.goal_reaching.learn import (
+    LAYOUTS,
+    STUBBORN,
     States,
     learn_critic,
     learn_lowest,
@@ -91,11 +93,16 @@ def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments.goal_reaching.run", description=__doc__)
     parser.add_argument("--runs", default="runs/goal_reaching", metavar="DIR", help="folder of the runs (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, data and draws (%(default)s)")
-    parser.add_argument("--frames", type=int, default=250_000, help="frames that level 0 learns from (%(default)s)")
-    parser.add_argument("--walk", type=int, default=640_160, help="frames that all else learns from (%(default)s)")
+    parser.add_argument(
+        "--frames", type=int, default=250_000, help="frames of each of the walks through many layouts (%(default)s)"
+    )
+    parser.add_argument(
+        "--walk", type=int, default=640_160, help="frames of the walk that the critics learn from (%(default)s)"
+    )
     parser.add_argument("--lowest", type=int, default=3000, help="updates of level 0 (%(default)s)")
-    parser.add_argument("--upper", type=int, default=2500, help="updates of the levels above (%(default)s)")
-    parser.add_argument("--critic", type=int, default=1200, help="updates of each critic (%(default)s)")
+    parser.add_argument("--again", type=int, default=4000, help="updates of level 0 on its states (%(default)s)")
+    parser.add_argument("--upper", type=int, default=10000, help="updates of the levels above (%(default)s)")
+    parser.add_argument("--critic", type=int, default=2400, help="updates of each critic (%(default)s)")
     parser.add_argument("--tasks", type=int, default=50, help="tasks in each bin (%(default)s)")
     parser.add_argument("--rows", default="", help="rows to play, parted by semicolons; all by default")
     parser.add_argument("--publish", action="store_true", help="write table and figure into the study's README")
@@ -121,7 +128,7 @@ def trained(folder: Path, given: argparse.Namespace) -> Agent:
         torch.manual_seed(given.seed + number)
         stage()
         seconds += perf_counter() - begin
-        meta = {"stage": number, "frames": given.frames + given.walk, "seconds": seconds}
+        meta = {"stage": number, "frames": 2 * given.frames + given.walk, "seconds": seconds}
         meta["commit"] = git("rev-parse", "HEAD")
         tensors = {name: value.detach().contiguous() for name, value in agent.state_dict().items()}
         checkpoint.save(folder / "checkpoints", number, {"agent": tensors}, meta, 1)
@@ -129,25 +136,31 @@ def trained(folder: Path, given: argparse.Namespace) -> Agent:
 
 
 def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[Callable[[], None]]:
-    """What is learned one after the other: level 0 from images, then level by level a critic and the world model it
-    judges the predictions of."""
+    """What is learned one after the other: level 0, from images and then on its states; then level by level the world
+    model and the critic that judges its predictions."""
 
     @cache
-    def seen() -> tuple[States, Ways]:
-        states = perceive(agent, config, given.walk, 1)
+    def short() -> States:
+        return perceive(agent, config, given.frames, 2, LAYOUTS, STUBBORN)
+
+    @cache
+    def long() -> tuple[States, Ways]:
+        states = perceive(agent, config, given.walk, 1, config.env.num_envs)
         return states, Ways(states.view, states.is_first, states.truncated)
 
-    def upper(level: int) -> None:
-        learn_upper(agent, config, seen()[0], level, given.upper, RECORDS)
-
     def critic(level: int) -> None:
-        learn_critic(agent, config, *seen(), level, given.critic)
+        learn_critic(agent, config, *long(), short(), level, given.critic)
 
-    made: list[Callable[[], None]] = [lambda: learn_lowest(agent, config, given.frames, given.lowest)]
+    def upper(level: int) -> None:
+        learn_upper(agent, config, short(), level, given.upper, RECORDS)
+
+    made: list[Callable[[], None]] = [
+        lambda: learn_lowest(agent, config, given.frames, given.lowest),
+        lambda: learn_stubbornness(agent, config, short(), given.again),
+    ]
     for level in range(len(agent.spec.levels)):
         made += [partial(upper, level)] if level > 0 else []
         made.append(partial(critic, level))
-    made.append(lambda: learn_stubbornness(agent, config, given.frames, given.critic))
     return made
 
 

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from hjepa.cost import AGENT
 from hjepa.nets import MLP, FiLM
 
 OBJECTS, COLOURS, STATES = 11, 6, 3
@@ -13,8 +14,6 @@ CODES = OBJECTS * COLOURS * STATES
 WALL, EMPTY, FLOOR, DOOR, GOAL, LAVA = 1, 2, 3, 4, 8, 9
 """MiniGrid's object numbers, with wall and empty ground exchanged: a larger number tells more of a place, from unseen
 cells (0) on. All but the wall can be stood on (a door when open, state 0)."""
-AGENT = 10
-"""The agent itself, which only the full view shows."""
 
 
 def pack(image: UInt8[Tensor, "*B W V 3"]) -> UInt8[Tensor, "*B V W"]:

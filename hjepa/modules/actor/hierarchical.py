@@ -1,5 +1,6 @@
 """The hierarchical actor: plans top-down in mode 2, reacts level by level in mode 1, and distils one into the other."""
 
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from hjepa.config import ModuleConfig, Slot, choose
 from hjepa.interfaces import Actor, Choice, Loss, Planner, Policy, Request, World
 from hjepa.planning import LatentProblem, RiskMeasure, SubgoalTerm, spread
-from hjepa.search import expand
+from hjepa.search import evaluated, expand, first_choices, take
 from hjepa.types import REPLAN_REASONS, AgentSpec, Info, Plan, Subgoal, Task
 
 REASON = {name: number for number, name in enumerate(REPLAN_REASONS)}
@@ -30,11 +31,12 @@ class HierarchicalActor(Actor):
         kind: Literal["hierarchical"] = "hierarchical"
         policy: Annotated[ModuleConfig, Slot("policy")] = choose("policy", "amortised")
         """The amortised actor of every level."""
-        coordination: Literal["greedy", "joint"] = "greedy"
+        coordination: Literal["greedy", "joint", "confirmed"] = "greedy"
         """`greedy`: a level commits to its own best plan; `joint`: to the one that is best together with the level
-        below."""
+        below; `confirmed`: to the best state that the level below says it comes to on its way to each. A search finds
+        what a level errs most about: of two levels that learned apart, both must err."""
         joint_candidates: int = Field(4, ge=2)
-        """First choices of the upper level that `joint` tries out on the level below."""
+        """First choices of the upper level that `joint` and `confirmed` try out on the level below."""
         satisfaction: Literal["lifted", "own", "critic"] = "lifted"
         """How a lower state is compared with the subgoal: by its distance after lifting it a level, by that in its own
         space, or after lifting by what the critic there makes of the way (with critics of goals: `quasimetric`)."""
@@ -143,11 +145,13 @@ class HierarchicalActor(Actor):
     def _given(
         self, old: Subgoal, injected: Tensor | None, reason: Int[Tensor, " B"]
     ) -> tuple[Subgoal, Int[Tensor, " B"]]:
-        """The subgoal of the highest level that acts: no level sets it one, but it may be injected."""
+        """The subgoal of the highest level that acts: no level sets it one, but it may be injected. Only another one
+        than before is a reason to plan anew."""
         if injected is None:
             return absent(old.latent), reason
         ones = torch.ones_like(reason)
-        return Subgoal(injected, ones, ones.bool()), torch.full_like(reason, REASON["injected"])
+        other = ~old.active | (injected != old.latent).any(-1)
+        return Subgoal(injected, ones, ones.bool()), torch.where(other, REASON["injected"], reason)
 
     def _distance(self, level: int, upper_state: Tensor, subgoal: Subgoal) -> Float[Tensor, " B"]:
         """Distance of the perceived state to the subgoal; the perceived state is already lifted, by perception."""
@@ -202,8 +206,8 @@ class HierarchicalActor(Actor):
         own = tuple(state[think] for state in states)
         plan = self.search(world, level, own[level], subgoals[level][think], task[think])
         chosen = plan.states[:, 0]
-        if self.coordination == "joint":
-            chosen = self._best_together(world, level, own, plan, task[think])
+        if self.coordination != "greedy":
+            plan, chosen = self._coordinated(world, level, own, subgoals[level][think], plan, task[think])
         chosen = self._or_goal(world, level, own[level], chosen, task[think])
         return scatter(plan, think, mode.shape[0]), latent.index_copy(0, think, chosen)
 
@@ -306,26 +310,27 @@ class HierarchicalActor(Actor):
             node = problem.step(node, choice[:, None])
         return torch.stack(steps, 1)
 
-    def _best_together(
-        self, world: World, level: int, states: tuple[Tensor, ...], plan: Plan, task: Task
-    ) -> Float[Tensor, "B D"]:
-        """Among the best first choices of `level`, the state that the level below can come nearest to, at least
-        energy."""
-        count = min(self.joint_candidates, plan.first_energies.shape[1])
-        energies, choices = plan.first_energies.topk(count, dim=1, largest=False)
-        table = world.world_models[level].action_encoder.table()
-        start = states[level][:, None].expand(-1, count, -1)
-        latent = start.new_zeros(*start.shape[:-1], world.world_models[level].latent.dim)
-        reached = world.world_models[level].predict(start, table[choices], latent, spread(task.tokens, start)).state
-        flat = reached.flatten(0, 1)
-        ones = torch.ones(flat.shape[0], dtype=torch.int64, device=flat.device)
-        subgoal = Subgoal(flat, ones, ones.bool())
-        below = states[level - 1].repeat_interleave(count, 0)
-        rows = torch.arange(len(start), device=flat.device).repeat_interleave(count)
-        lower_plan = self.search(world, level - 1, below, subgoal, task[rows])
-        total = energies + lower_plan.energy.view(-1, count)
-        best = total.argmin(1)
-        return reached[torch.arange(len(best), device=best.device), best]
+    def _coordinated(
+        self, world: World, level: int, states: tuple[Tensor, ...], subgoal: Subgoal, plan: Plan, task: Task
+    ) -> tuple[Plan, Float[Tensor, "B D"]]:
+        """The best first choices of `level` tried out on the level below: what to hand down, and the plan with what
+        that cost."""
+        problem = self.problem(world, level, states[level], subgoal, task)
+        energies, reached = first_choices(problem, plan, self.joint_candidates)
+        rows, count = energies.shape
+        of_row = torch.arange(rows, device=energies.device).repeat_interleave(count)
+        ones = torch.ones_like(of_row)
+        aim = Subgoal(reached.flatten(0, 1), ones, ones.bool())
+        below = self.search(world, level - 1, states[level - 1][of_row], aim, task[of_row])
+        if self.coordination == "joint":
+            total, ends = energies + below.energy.view(rows, count), reached
+        else:
+            lifted = world.world_models[level].encoder(below.states, spread(task.tokens[of_row], below.states))
+            nearest = (lifted - aim.latent[:, None]).square().sum(-1).argmin(1)
+            ends = lifted[torch.arange(len(nearest), device=nearest.device), nearest].view_as(reached)
+            total = energies - problem.ending(reached) + problem.ending(ends)
+        spent = plan.evaluations + below.evaluations + evaluated(problem, count)
+        return replace(plan, evaluations=spent), take(ends, total.argmin(1, keepdim=True))[:, 0]
 
     # -------------------------------------------------------------------------------------------- learning
     def calibrate(self, lifted: Float[Tensor, " above"], own: Float[Tensor, " above"]) -> None:

@@ -144,8 +144,12 @@ class QuasimetricCritic(Critic):
     def imagined_loss(
         self, predicted: Float[Tensor, "R D"], actual: Float[Tensor, "R D"], tokens: Float[Tensor, "R K C"]
     ) -> Loss:
-        """Squared distance of the embeddings of both: a prediction is judged as that which it is of."""
+        """Huber's loss of the distances from predicted states to those from actual ones, to other rows' actual states:
+        a search compares predictions by nothing else."""
         with torch.no_grad():
-            aim = self._embed(actual, tokens)
-        loss = (self._embed(predicted, tokens) - aim).square().mean()
+            embedded = self._embed(actual, tokens)
+            goals = embedded[torch.randperm(len(embedded), device=embedded.device)]
+            goals = torch.stack((goals, goals.roll(1, 0)))
+            aim = self._distance(embedded, goals)
+        loss = F.huber_loss(self._distance(self._embed(predicted, tokens), goals), aim)
         return loss, {"imagined": loss.detach()}

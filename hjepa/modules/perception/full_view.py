@@ -9,8 +9,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hjepa.config import ModuleConfig
+from hjepa.cost import AGENT
 from hjepa.interfaces import Perception
-from hjepa.modules.cells import AGENT, COLOURS, EMPTY, STATES, CellEmbedding, pack
+from hjepa.modules.cells import COLOURS, EMPTY, STATES, CellEmbedding, pack
 from hjepa.nets import MLP, FiLM, one_hot
 from hjepa.types import AgentSpec, Observation
 
