@@ -7,6 +7,7 @@ import torch
 from tiny_agent import CPU, calls, first_record, play, tiny_agent
 
 from hjepa.interfaces import Request
+from hjepa.planning import spread
 from hjepa.types import REPLAN_REASONS, Subgoal
 
 ROWS = 4
@@ -209,6 +210,50 @@ def test_r42_joint_is_never_worse_than_greedy_and_sometimes_better() -> None:
     assert (total["joint"] <= total["greedy"] + 1e-5).all()
     torch.testing.assert_close(total["joint"], totals.amin(1))
     assert (total["joint"] < total["greedy"] - 1e-4).any(), "they never differ here"
+
+
+def test_confirmed_hands_down_the_best_state_that_the_level_below_comes_to() -> None:
+    agent = tiny_agent(2, "actor.coordination=confirmed", "actor.subgoal_weight=3.0")
+    torch.manual_seed(0)
+    agent.critics[1].variance.fill_(1.0), agent.critics[1].updates.fill_(1.0)
+    states, subgoals, task = situation(agent, 32)
+    top = Subgoal(subgoals[1].latent, subgoals[1].remaining, ~subgoals[1].active)
+    nothing = Subgoal(subgoals[0].latent, subgoals[0].remaining, ~subgoals[0].active)
+    choice = agent.actor.decide(agent.world, states, (nothing, top), task, quiet(32, 2))
+    model = agent.world_models[1]
+    problem = agent.actor.problem(agent.world, 1, states[1], top, task)
+    plan = agent.actor.search(agent.world, 1, states[1], top, task)
+    ends, totals = [], []
+    for code in range(4):
+        action = model.action_encoder.table()[code].expand(32, -1)
+        reached = model.predict(states[1], action, torch.zeros(32, 0), task.tokens).state.detach()
+        toward = Subgoal(reached, torch.ones_like(top.remaining), torch.ones_like(top.active))
+        way = agent.actor.search(agent.world, 0, states[0], toward, task).states
+        passed = model.encoder(way, spread(task.tokens, way))
+        nearest = (passed - reached[:, None]).norm(dim=-1).argmin(1)
+        ends.append(passed[torch.arange(32), nearest].detach())
+        both = problem.ending(torch.stack((ends[-1], reached), 1)).detach()
+        totals.append(plan.first_energies[:, code] + both[:, 0] - both[:, 1])
+    best = torch.stack(totals, 1).argmin(1)
+    assert best.unique().numel() > 1
+    torch.testing.assert_close(choice.subgoals[0].latent, torch.stack(ends, 1)[torch.arange(32), best])
+    greedy = tiny_agent(2, "actor.coordination=greedy")
+    alone = greedy.actor.decide(greedy.world, states, (nothing, top), task, quiet(32, 2))
+    assert choice.evaluations > alone.evaluations, "what is tried out below counts"
+
+
+def test_the_same_injected_subgoal_is_no_reason_to_plan_anew() -> None:
+    agent = tiny_agent(2)
+    states, subgoals, task = situation(agent, 8)
+    goal = torch.randn_like(states[1])
+    request = quiet(8, 2)
+    request = replace(request, injected=(None, goal))
+    held = Subgoal(goal.clone(), subgoals[1].remaining, torch.ones_like(subgoals[1].active))
+    held.latent[0] += 1
+    choice = agent.actor.decide(agent.world, states, (subgoals[0], held), task, request)
+    injected = REPLAN_REASONS.index("injected")
+    assert (choice.reasons[1] == injected).tolist() == [True] + 7 * [False]
+    torch.testing.assert_close(choice.subgoals[1].latent, goal)
 
 
 @pytest.mark.parametrize("satisfaction", ["lifted", "own", "critic"])

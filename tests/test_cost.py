@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hjepa.cost import (
+    AGENT,
     INTERACTIONS,
     interaction,
     intrinsic_energy,
@@ -128,6 +129,20 @@ def test_codes_spread_over_hash_bins():
     codes = observation_code(torch.randint(0, 3, (4096, 7, 7, 3), dtype=torch.uint8))
     filled = (codes % 4096).unique().numel() / 4096
     assert filled == pytest.approx(1 - 0.3679, abs=0.03)
+
+
+def test_in_a_full_view_what_lies_ahead_is_next_to_the_agent_wherever_it_is():
+    """Column 5, row 2 of a wide grid; around it a key, a ball, a box and an open door, east, south, west and north."""
+    image = torch.ones(9, 6, 3, dtype=torch.uint8)
+    image[5, 2] = torch.tensor((AGENT, 0, 0))
+    for (column, row), around in zip(((6, 2), (5, 3), (4, 2), (5, 1)), (5, 6, 7, 4), strict=True):
+        image[column, row] = torch.tensor((around, 0, 0))
+    views = image.repeat(4, 1, 1, 1)
+    views[:, 5, 2, 2] = torch.arange(4)
+    assert object_ahead(observation_code(views)).tolist() == [5, 6, 7, 4]
+    corner = torch.ones(1, 9, 6, 3, dtype=torch.uint8)
+    corner[0, 0, 0] = torch.tensor((AGENT, 0, 2))
+    assert observation_code(corner).shape == (1,), "the edge of the grid is no error"
 
 
 def test_a_code_tells_what_lies_ahead():
