@@ -42,14 +42,28 @@ from hjepa.train.run import git
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "config.yaml"
-CEM = ("levels.0.planner.kind=cem", "levels.0.horizon=20", "levels.0.planner.population=16")
+
+
+def cem(level: int, horizon: int, population: int) -> tuple[str, ...]:
+    """Settings of a level that searches by the cross-entropy method."""
+    of_level = f"levels.{level}"
+    return (
+        f"{of_level}.horizon={horizon}",
+        f"{of_level}.planner.kind=cem",
+        f"{of_level}.planner.population={population}",
+    )
+
+
+GREEDY = "actor.coordination=greedy"
 ROWS = (
     Row("flat, greedy, distance", 1, "latent", ("levels.0.horizon=1",)),
-    Row("flat, CEM, distance", 1, "latent", CEM),
+    Row("flat, CEM, distance", 1, "latent", cem(0, 20, 44)),
+    Row("2 levels, distance", 2, "latent", (*cem(1, 8, 512), GREEDY)),
     Row("flat, greedy, critic", 1, "critic", ("levels.0.horizon=1",)),
-    Row("flat, beam, critic", 1, "critic"),
-    Row("flat, CEM, critic", 1, "critic", CEM),
-    Row("2 levels, distance", 2, "latent"),
+    Row("flat, CEM, critic", 1, "critic", cem(0, 20, 16)),
+    Row("flat, beam of 5, critic", 1, "critic"),
+    Row("flat, beam of 8, critic", 1, "critic", ("levels.0.horizon=8", "levels.0.planner.width=64")),
+    Row("2 levels, greedy, critic", 2, "critic", (GREEDY,)),
     Row("2 levels, critic", 2, "critic"),
     Row("oracle's subgoals", 2, "latent", oracle=True),
 )
