@@ -57,8 +57,8 @@ def cem(level: int, horizon: int, population: int) -> tuple[str, ...]:
 GREEDY = "actor.coordination=greedy"
 ROWS = (
     Row("flat, greedy, distance", 1, "latent", ("levels.0.horizon=1",)),
-    Row("flat, CEM, distance", 1, "latent", cem(0, 20, 44)),
-    Row("2 levels, distance", 2, "latent", (*cem(1, 8, 512), GREEDY)),
+    Row("flat, CEM, distance", 1, "latent", cem(0, 20, 23)),
+    Row("2 levels, distance", 2, "latent", (*cem(1, 8, 256), GREEDY)),
     Row("flat, greedy, critic", 1, "critic", ("levels.0.horizon=1",)),
     Row("flat, CEM, critic", 1, "critic", cem(0, 20, 16)),
     Row("flat, beam of 5, critic", 1, "critic"),
