@@ -68,12 +68,13 @@ def take(tensor: Tensor, index: Int[Tensor, "B M"]) -> Tensor:
 
 def first_choices(
     problem: PlanningProblem, plan: Plan, count: int
-) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N D"]]:
-    """Energy of the best plans that begin with each of the `count` best first choices, and where these lead."""
+) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N D"], Int[Tensor, ""]]:
+    """Energy of the best plans that begin with each of the `count` best first choices, where these lead, and what
+    finding that cost."""
     energies, choices = plan.first_energies.topk(min(count, problem.num_actions), dim=1, largest=False)
     root = problem.root().map(lambda tensor: tensor.expand(-1, choices.shape[1], *tensor.shape[2:]))
     node = problem.step(root, one_hot(choices, problem.num_actions).to(energies.dtype))
-    return energies, node.state.mean(2)
+    return energies, node.state.mean(2), evaluated(problem, node.energy[0].numel())
 
 
 def gather(node: Node, index: Int[Tensor, "B M"]) -> Node:

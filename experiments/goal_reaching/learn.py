@@ -216,9 +216,8 @@ def elsewhere(agent: Agent, seen: States) -> States:
     action = seen.action.roll(1, 0)[half:]
     embedded = one_hot_actions(action.clamp_min(0), agent.spec.env.num_actions) @ model.action_encoder.table()  # type: ignore[operator,union-attr]
     state = [seen.state[half:, 0]]
-    nothing = state[0].new_zeros(len(action), 0)
     for time in range(action.shape[1] - 1):
-        state.append(model.predictor(state[-1], embedded[:, time], nothing, nothing[:, None]))  # type: ignore[operator]
+        state.append(one_ahead(agent, 0, state[-1], embedded[:, time]))
     return replace(
         seen,
         state=torch.cat((seen.state[:half], torch.stack(state, 1))),
@@ -305,39 +304,29 @@ def imagined(
     """
     below, spec = max(level - 1, 0), agent.spec.levels
     steps = spec[level].stride if level > 0 else spec[0].horizon
-    span = spec[below].span * steps
-    windows = windows_of(agent, elsewhere(agent, pieces(states, count, 1 + span, generator)))
-    whole = (windows.actions[:, :-1] >= 0).all(1)
-    lower = actions_below(agent, windows, below)
-    state, found = windows.states[below][:, 0], list[tuple[Tensor, Tensor]]()
+    span = spec[below].span
+    windows = windows_of(agent, elsewhere(agent, pieces(states, count, 1 + span * steps, generator)))
+    action, way = actions_below(agent, windows, below + 1), [windows.states[below][:, 0]]
     for step in range(steps):
-        state = predicted_from(agent, windows, below, lower, state, step * spec[below].span)
-        if level == 0 or step == steps - 1:
-            found.append((state, windows.states[below][:, (step + 1) * spec[below].span]))
-    if level > 0:
-        found = [(into_level(agent, one, level), into_level(agent, other, level)) for one, other in found]
-        lower, start = actions_below(agent, windows, level), windows.states[level][:, 0]
-        found.append((predicted_from(agent, windows, level, lower, start, 0), found[0][1]))
-    predicted, actual = (torch.cat([part[whole] for part in parts]) for parts in zip(*found, strict=True))
-    return predicted, actual
-
-
-def predicted_from(
-    agent: Agent, windows: Windows, level: int, lower: Float[Tensor, "B T M"], state: Float[Tensor, "B D"], at: int
-) -> Float[Tensor, "B D"]:
-    """Where a step of `level` leads from `state`, with what was done from record `at` on."""
-    model = agent.world_models[level]
+        way.append(one_ahead(agent, below, way[-1], action[:, step * span]))
     if level == 0:
-        action = lower @ model.action_encoder.table()  # type: ignore[operator,union-attr]
+        predicted, actual = way[1:], list(windows.states[0][:, 1:].unbind(1))
     else:
-        action = model.infer_actions(level_batch(windows, level, lower))[0]  # type: ignore[operator]
+        nothing = way[-1].new_zeros(count, 0, 0)
+        rolled = agent.world_models[level].encoder(way[-1], nothing)  # type: ignore[operator]
+        own = actions_below(agent, windows, level + 1)[:, 0]
+        predicted = [rolled, one_ahead(agent, level, windows.states[level][:, 0], own)]
+        actual = [windows.states[level][:, -1]] * 2
+    whole = (windows.actions[:, :-1] >= 0).all(1)
+    return torch.cat([state[whole] for state in predicted]), torch.cat([state[whole] for state in actual])
+
+
+def one_ahead(
+    agent: Agent, level: int, state: Float[Tensor, "B D"], action: Float[Tensor, "B M"]
+) -> Float[Tensor, "B D"]:
+    """Where an action of `level` leads from a state, as its world model has it."""
     nothing = state.new_zeros(len(state), 0)
-    return model.predictor(state, action[:, at], nothing, nothing[:, None])  # type: ignore[operator]
-
-
-def into_level(agent: Agent, state: Float[Tensor, "B D"], level: int) -> Float[Tensor, "B Dl"]:
-    """States of the level below in the space of `level`."""
-    return agent.world_models[level].encoder(state, state.new_zeros(len(state), 0, 0))  # type: ignore[operator]
+    return agent.world_models[level].predictor(state, action, nothing, nothing[:, None])  # type: ignore[operator]
 
 
 def learn_critic(

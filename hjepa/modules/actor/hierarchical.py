@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hjepa.config import ModuleConfig, Slot, choose
 from hjepa.interfaces import Actor, Choice, Loss, Planner, Policy, Request, World
 from hjepa.planning import LatentProblem, RiskMeasure, SubgoalTerm, spread
-from hjepa.search import evaluated, expand, first_choices, take
+from hjepa.search import expand, first_choices, take
 from hjepa.types import REPLAN_REASONS, AgentSpec, Info, Plan, Subgoal, Task
 
 REASON = {name: number for number, name in enumerate(REPLAN_REASONS)}
@@ -316,7 +316,7 @@ class HierarchicalActor(Actor):
         """The best first choices of `level` tried out on the level below: what to hand down, and the plan with what
         that cost."""
         problem = self.problem(world, level, states[level], subgoal, task)
-        energies, reached = first_choices(problem, plan, self.joint_candidates)
+        energies, reached, spent = first_choices(problem, plan, self.joint_candidates)
         rows, count = energies.shape
         of_row = torch.arange(rows, device=energies.device).repeat_interleave(count)
         ones = torch.ones_like(of_row)
@@ -327,9 +327,9 @@ class HierarchicalActor(Actor):
         else:
             lifted = world.world_models[level].encoder(below.states, spread(task.tokens[of_row], below.states))
             nearest = (lifted - aim.latent[:, None]).square().sum(-1).argmin(1)
-            ends = lifted[torch.arange(len(nearest), device=nearest.device), nearest].view_as(reached)
+            ends = take(lifted, nearest[:, None]).view_as(reached)
             total = energies - problem.ending(reached) + problem.ending(ends)
-        spent = plan.evaluations + below.evaluations + evaluated(problem, count)
+        spent = spent + plan.evaluations + below.evaluations
         return replace(plan, evaluations=spent), take(ends, total.argmin(1, keepdim=True))[:, 0]
 
     # -------------------------------------------------------------------------------------------- learning
