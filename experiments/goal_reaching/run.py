@@ -34,7 +34,7 @@ from experiments.goal_reaching.tasks import BINS, make_tasks
 from experiments.goal_reaching.ways import Ways
 from hjepa.agent import Agent
 from hjepa.build import build_agent
-from hjepa.config import RunConfig, dump, load
+from hjepa.config import ConfigError, RunConfig, dump, load
 from hjepa.data import checkpoint
 from hjepa.envs.make import env_spec
 from hjepa.eval.stats import paired_test, wilson_interval
@@ -115,7 +115,7 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--lowest", type=int, default=3000, help="updates of level 0 (%(default)s)")
     parser.add_argument("--again", type=int, default=4000, help="updates of level 0 on its states (%(default)s)")
-    parser.add_argument("--upper", type=int, default=10000, help="updates of the levels above (%(default)s)")
+    parser.add_argument("--upper", type=int, default=20000, help="updates of each level above 0 (%(default)s)")
     parser.add_argument("--critic", type=int, default=2400, help="updates of each critic (%(default)s)")
     parser.add_argument("--tasks", type=int, default=50, help="tasks in each bin (%(default)s)")
     parser.add_argument("--rows", default="", help="rows to play, parted by semicolons; all by default")
@@ -160,7 +160,10 @@ def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[C
     @cache
     def long() -> tuple[States, Ways]:
         states = perceive(agent, config, given.walk, 1, config.env.num_envs)
-        return states, Ways(states.view, states.is_first, states.truncated)
+        ways = Ways(states.view, states.is_first, states.truncated)
+        if not ways.walks:
+            raise ConfigError(f"--walk: {given.walk} frames are too few for an episode to come to its end")
+        return states, ways
 
     def critic(level: int) -> None:
         learn_critic(agent, config, *long(), short(), level, given.critic)
