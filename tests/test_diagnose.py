@@ -124,7 +124,7 @@ def ladder(**rates):
     built = Ladder(run=SimpleNamespace(), env_id="env", seeds=range(40))
     for name, rate in {"random": 0.0, **rates}.items():
         returns = (np.arange(40) < round(40 * rate)).astype(float)
-        built.played[name] = Episodes("env", np.arange(40), returns, returns, returns, 1.0, 16)
+        built.played[name] = Episodes("env", np.arange(40), returns, returns, 1.0)
         mode = None if name == "random" else 2
         built.arms[name] = Arm(
             name, name, name.startswith("oracle"), mode, 2, 40, rate, (0.0, 1.0), rate, 9.0, 1.0, 1.0, 50.0

@@ -8,6 +8,7 @@ from torch import nn
 from hjepa.envs.dummy import FORWARD, OPTIMAL_RETURN, OPTIMAL_STEPS
 from hjepa.envs.make import make_env
 from hjepa.eval.rollout import RandomAgent, decision_latency, run_episodes
+from hjepa.log.progress import LiveLine
 from hjepa.log.trace import Recorder
 from hjepa.types import Decision, LevelDecision, Subgoal
 
@@ -73,7 +74,18 @@ def test_each_seed_is_played_once_whatever_the_batch(num_envs):
     assert episodes.lengths.tolist() == [one[1] for one in expected]
     assert 0 < episodes.success.sum() < len(seeds)
     assert episodes.evaluations == 3.0
-    assert (episodes.decision_ms > 0).all()
+
+
+def test_a_live_line_says_how_many_episodes_are_over(capsys, monkeypatch):
+    monkeypatch.setattr("hjepa.log.progress.PLAIN_SECONDS", 0.0)
+    line = LiveLine(3)
+    run_episodes(Scripted([FORWARD]), DUMMY, [1, 2, 3], 1, num_envs=2, line=line)
+    line.stop()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].split() == ["0/3", "episodes", "over"]
+    # Two rounds: two rows play an episode each, then one of them the third.
+    assert "2/3 episodes over  0:00 left" in lines
+    assert lines[-1] == "3/3 episodes over  0:00 left"
 
 
 def test_the_optimum_of_the_dummy():

@@ -14,6 +14,7 @@ from hjepa.envs.seeds import held_out_seed
 from hjepa.eval.load import load
 from hjepa.eval.rollout import Episodes, decision_latency, run_episodes
 from hjepa.eval.stats import percentile, wilson_interval
+from hjepa.log.progress import LiveLine
 
 LATENCY_DECISIONS = 64
 
@@ -62,7 +63,11 @@ def evaluate(
     if levels is not None and not 1 <= levels <= available:
         raise ConfigError(f"--levels: the run has {available} (got {levels})")
     seeds = [held_out_seed(seed, index) for index in range(episodes)]
-    played = run_episodes(loaded.agent, name, seeds, mode, levels=levels)
+    line = LiveLine(episodes)
+    try:
+        played = run_episodes(loaded.agent, name, seeds, mode, levels=levels, line=line)
+    finally:
+        line.stop()
     latency = decision_latency(loaded.agent, name, seeds[0], mode, levels, LATENCY_DECISIONS)
     successes = int(played.success.sum())
     summary = Summary(

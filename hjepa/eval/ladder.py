@@ -17,6 +17,7 @@ from hjepa.eval.oracle import OracleSubgoals
 from hjepa.eval.rollout import ActingAgent, Episodes, RandomAgent, decision_latency, run_episodes
 from hjepa.eval.shortest_path import Episode, ShortestPaths, UnsupportedError
 from hjepa.eval.stats import Interval, paired_test, percentile, wilson_interval
+from hjepa.log.progress import LiveLine
 
 LATENCY_DECISIONS = 32
 NEARLY_EQUAL = 1.1
@@ -90,7 +91,11 @@ class Ladder:
         oracle: OracleSubgoals | None = None,
     ) -> None:
         """Play one arm; `mode` None is that of an agent that has none. A line goes to standard error."""
-        played = run_episodes(agent, self.env_id, self.seeds, mode or 1, levels=levels, oracle=oracle)
+        line = LiveLine(len(self.seeds))
+        try:
+            played = run_episodes(agent, self.env_id, self.seeds, mode or 1, levels=levels, oracle=oracle, line=line)
+        finally:
+            line.stop()
         latency = decision_latency(
             agent, self.env_id, self.seeds[0], mode or 1, levels, LATENCY_DECISIONS,
             injected=None if oracle is None else _anything(oracle.agent, oracle.level),
