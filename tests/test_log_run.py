@@ -10,6 +10,7 @@ from tiny_agent import DEBUG, tiny_config
 from hjepa.config import RunConfig, load
 from hjepa.log import tags
 from hjepa.log.metrics import read_metrics
+from hjepa.train.progress import Progress
 from hjepa.train.run import fit, seeded_agent
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*:UserWarning")
@@ -79,3 +80,17 @@ def test_a_run_of_one_level_without_a_door_says_so_and_logs_the_rest(tmp_path, c
     assert "prediction_0/open_loop/depth_1" in curves
     assert "probe_0/position" in curves
     assert not any(tag.startswith(("subgoal_", "macro_", "probe_0/door")) for tag in curves)
+
+
+def test_the_line_of_a_run_counts_the_last_episodes_alike(capsys, monkeypatch):
+    monkeypatch.setattr("hjepa.log.progress.PLAIN_SECONDS", 0.0)
+    progress = Progress(1000, 0)
+    # Those that succeed end first, in ones and twos; those that fail end together.
+    for episodes, success in ((40.0, 0.0), (1.0, 1.0), (1.0, 1.0), (38.0, 0.0), (10.0, 1.0)):
+        progress.show({"train/episodes": episodes, "train/success": success})
+        progress.update(100)
+    progress.stop()
+    lines = capsys.readouterr().err.splitlines()
+    assert "success   0% of 40" in lines[0]
+    assert "success   5% of 42" in lines[2]
+    assert "success  24% of 50" in lines[4]

@@ -4,6 +4,8 @@ from hjepa.log.progress import LiveLine
 
 SHOWN = {"energy": "energy/total", "prediction": "level_0/prediction_energy", "loss": "loss/total"}
 """Scalars in the line, by what they are called there."""
+EPISODES = 50
+"""The last of them whose success is shown: those that succeed end first, and a few say nothing."""
 
 
 class Progress:
@@ -12,14 +14,19 @@ class Progress:
     def __init__(self, total: int, frames: int) -> None:
         self.total, self.line = total, LiveLine(total, frames)
         self.text = ""
-        self.success: list[float] = []
+        self.outcomes: list[tuple[float, float]] = []
 
     def show(self, scalars: dict[str, float]) -> None:
         """Take in the newest scalars."""
-        self.success = [*self.success, scalars["train/success"]][-5:] if "train/success" in scalars else self.success
+        if "train/success" in scalars:
+            self.outcomes.append((scalars["train/episodes"], scalars["train/success"]))
+        while sum(count for count, _ in self.outcomes[1:]) >= EPISODES:
+            self.outcomes.pop(0)
         parts = []
-        if self.success:
-            parts.append(f"success {sum(self.success) / len(self.success):4.0%}")
+        if self.outcomes:
+            counted = sum(count for count, _ in self.outcomes)
+            share = sum(count * success for count, success in self.outcomes) / counted
+            parts.append(f"success {share:4.0%} of {counted:.0f}")
         for label, tag in SHOWN.items():
             if tag in scalars:
                 parts.append(f"{label} {scalars[tag]:.3f}")
