@@ -357,8 +357,8 @@ class Actor(Module):
 
     @abstractmethod
     def calibrate(self, lifted: Float[Tensor, " L-1"], own: Float[Tensor, " L-1"]) -> None:
-        """Tell it how far states typically move over one step of the level above: there, and in the level's own
-        space."""
+        """Tell it how far states typically move over one step of the level above: there, and in the level's own space;
+        nan where no step was seen, which says nothing."""
 
     @abstractmethod
     def loss(self, world: World, states: tuple[Tensor, ...], task: Task) -> Loss:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from tiny_agent import CPU, calls, first_record, play, tiny_agent
 
+from hjepa.data.spans import spans
 from hjepa.interfaces import Request
 from hjepa.planning import spread
+from hjepa.train.learning import Windows, calibrate
 from hjepa.types import REPLAN_REASONS, Subgoal
 
 ROWS = 4
@@ -289,6 +291,21 @@ def test_calibration_moves_toward_what_states_do() -> None:
         agent.actor.calibrate(torch.tensor([2.0, 3.0]), torch.tensor([4.0, 5.0]))
     torch.testing.assert_close(agent.actor.displacement_lifted, torch.tensor([2.0, 3.0]), atol=0.02, rtol=0)
     torch.testing.assert_close(agent.actor.displacement_own, torch.tensor([4.0, 5.0]), atol=0.02, rtol=0)
+
+
+def test_steps_that_no_window_holds_leave_the_calibration_as_it_is() -> None:
+    agent = tiny_agent(3)
+    long = agent.spec.levels[2].span
+    shapes = {level: torch.zeros(2, 4, spec.dim) for level, spec in enumerate(agent.spec.levels)}
+    assert agent.spec.levels[1].span < 4 <= long
+    no = torch.zeros(2, 4, dtype=torch.bool)
+    steps = tuple(spans(no, no, no, torch.zeros(2, 4, 1), spec.span, 0.9) for spec in agent.spec.levels)
+    states = tuple(torch.randn_like(shape) for shape in shapes.values())
+    task = agent.configure(torch.zeros(8, 1, dtype=torch.int64))
+    tokens = task.tokens.view(2, 4, *task.tokens.shape[1:])
+    calibrate(agent, Windows(states, states, steps, torch.zeros(2, 4, dtype=torch.int64), task, tokens))
+    assert agent.actor.displacement_lifted[0] != 1 and agent.actor.displacement_own[0] != 1
+    assert agent.actor.displacement_lifted[1] == 1 and agent.actor.displacement_own[1] == 1
 
 
 # --------------------------------------------------------------------------------------- injection

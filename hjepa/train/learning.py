@@ -163,10 +163,10 @@ def one_step(
 
 @torch.no_grad()
 def calibrate(agent: Agent, windows: Windows) -> None:
-    """Tell the actor how far states typically move over one step of the level above."""
+    """Tell the actor how far states typically move over one step of the level above; nan where no window holds one."""
     lifted, own = [], []
     for level, step in enumerate(windows.spans[1:], start=1):
-        count = step.reaches.sum().clamp_min(1)
+        count = step.reaches.sum()
         for into, states in ((lifted, windows.targets[level]), (own, windows.targets[level - 1])):
             moved = torch.linalg.vector_norm(at_records(states, step.end) - states, dim=-1)
             into.append((moved * step.reaches).sum() / count)

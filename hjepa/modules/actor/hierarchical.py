@@ -334,8 +334,8 @@ class HierarchicalActor(Actor):
 
     # -------------------------------------------------------------------------------------------- learning
     def calibrate(self, lifted: Float[Tensor, " above"], own: Float[Tensor, " above"]) -> None:
-        self.displacement_lifted.lerp_(lifted.to(self.displacement_lifted), 0.02)
-        self.displacement_own.lerp_(own.to(self.displacement_own), 0.02)
+        for mean, new in ((self.displacement_lifted, lifted), (self.displacement_own, own)):
+            mean.copy_(torch.where(new.isnan(), mean, mean.lerp(new.to(mean), 0.02)))
 
     def loss(self, world: World, states: tuple[Tensor, ...], task: Task) -> Loss:
         rows = torch.randperm(len(states[0]), device=states[0].device)[: self.distil_rows]
