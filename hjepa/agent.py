@@ -116,11 +116,8 @@ class Agent(nn.Module):
         )
 
     def lift(self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]) -> tuple[Tensor, ...]:
-        """The cascade s_l = Enc_l(s_{l-1}), lowest first (L22 eq. 14)."""
-        states = [state]
-        for model in self.world_models[1:]:
-            states.append(model.encoder(states[-1], tokens))  # type: ignore[operator]
-        return tuple(states)
+        """A level-0 state in the space of every level, lowest first."""
+        return self.world.lift(state, tokens)
 
     @torch.no_grad()
     def act(
@@ -157,6 +154,8 @@ class Agent(nn.Module):
             surprise,
             self.memory.tried(memory, here, self.spec.env.num_actions),
             self.memory.futile(memory, code, here, self.spec.env.num_actions),
+            memory.keys,
+            memory.time >= 0,
             tuple((injected or {}).get(level) for level in range(len(states))),
         )
         subgoals = tuple(tick(subgoal, record.is_first) for subgoal in state.subgoals[: len(states)])

@@ -308,6 +308,10 @@ class Request(TensorStruct):
     """How often each environment action was taken in this same situation of this episode."""
     futile: Int[Tensor, "B A"]
     """How often it changed nothing in this episode, with the same ahead and in hand as now."""
+    visited: Float[Tensor, "B R D0"]
+    """Level-0 states of this episode, as far as memory holds them; what stands in other places means nothing."""
+    remembered: Bool[Tensor, "B R"]
+    """The places of `visited` that hold one."""
     injected: tuple[Tensor | None, ...]
     """For each level, subgoals [B, G] that replace its own (an oracle's, for diagnosis), or None."""
 
@@ -336,6 +340,13 @@ class World:
     world_models: Sequence[WorldModel]
     critics: Sequence[Critic]
     intrinsic_cost: IntrinsicCost
+
+    def lift(self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]) -> tuple[Tensor, ...]:
+        """The cascade s_l = Enc_l(s_{l-1}), lowest first (L22 eq. 14)."""
+        states = [state]
+        for model in self.world_models[1:]:
+            states.append(model.encoder(states[-1], tokens))
+        return tuple(states)
 
 
 class Actor(Module):

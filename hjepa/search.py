@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hjepa.interfaces import Node, PlanningProblem
@@ -75,6 +75,17 @@ def first_choices(
     root = problem.root().map(lambda tensor: tensor.expand(-1, choices.shape[1], *tensor.shape[2:]))
     node = problem.step(root, one_hot(choices, problem.num_actions).to(energies.dtype))
     return energies, node.state.mean(2), evaluated(problem, node.energy[0].numel())
+
+
+def familiarity(
+    state: Float[Tensor, "B N D"],
+    visited: Float[Tensor, "B R D"],
+    remembered: Bool[Tensor, "B R"],
+    width: Float[Tensor, ""],
+) -> Float[Tensor, "B N"]:
+    """How often each state was met: remembered ones count by a Gaussian of their distance, `width` wide."""
+    distance = torch.cdist(state, visited) / width
+    return (torch.exp(-0.5 * distance.square()) * remembered[:, None]).sum(-1)
 
 
 def gather(node: Node, index: Int[Tensor, "B M"]) -> Node:
@@ -184,3 +195,16 @@ def better(old: Plan, new: Plan) -> Plan:
         torch.minimum(old.first_energies, new.first_energies),
         old.evaluations + new.evaluations,
     )
+
+
+def scatter(plan: Plan, rows: Int[Tensor, " R"], batch: int) -> Plan:
+    """Spread a plan made for some rows over the whole batch; the others hold -1 and nan."""
+
+    def spread_rows(value: Tensor) -> Tensor:
+        if value.dim() == 0:
+            return value
+        empty = float("nan") if value.is_floating_point() else -1
+        full = torch.full((batch, *value.shape[1:]), empty, dtype=value.dtype, device=value.device)
+        return full.index_copy(0, rows, value)
+
+    return plan.map(spread_rows)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_agent import CPU, calls, first_record, play, tiny_agent
+from tiny_agent import CPU, WIDTHS, calls, first_record, play, tiny_agent
 
 from hjepa.data.spans import spans
 from hjepa.interfaces import Request
@@ -24,6 +24,8 @@ def quiet(rows: int, levels: int, **changed) -> Request:
         "surprise": torch.ones(rows),
         "tried": torch.zeros(rows, 3, dtype=torch.int64),
         "futile": torch.zeros(rows, 3, dtype=torch.int64),
+        "visited": torch.zeros(rows, 1, WIDTHS[0]),
+        "remembered": torch.zeros(rows, 1, dtype=torch.bool),
         "injected": (None,) * levels,
     }
     return Request(**fields | changed)
@@ -239,6 +241,19 @@ def test_confirmed_hands_down_the_best_state_that_the_level_below_comes_to() -> 
     best = torch.stack(totals, 1).argmin(1)
     assert best.unique().numel() > 1
     torch.testing.assert_close(choice.subgoals[0].latent, torch.stack(ends, 1)[torch.arange(32), best])
+    # Where the episode has been, without an end, nothing more is handed down.
+    agent.actor.habituation_above = 1e6
+    agent.actor.displacement_lifted.fill_(20.0)
+    visited, remembered = torch.zeros(32, 3, 16), torch.tensor([True, False, False]).expand(32, -1)
+    been = quiet(32, 2, visited=visited, remembered=remembered)
+    where = model.encoder(visited[:, 0], task.tokens)
+    distance = torch.stack([(end - where).norm(dim=-1) for end in ends], 1)
+    shy = agent.actor.decide(agent.world, states, (nothing, top), task, been)
+    farthest = torch.stack(ends, 1)[torch.arange(32), distance.argmax(1)]
+    torch.testing.assert_close(shy.subgoals[0].latent, farthest)
+    forgotten = quiet(32, 2, visited=visited, remembered=torch.zeros_like(remembered))
+    same = agent.actor.decide(agent.world, states, (nothing, top), task, forgotten)
+    assert torch.equal(same.subgoals[0].latent, choice.subgoals[0].latent)
     greedy = tiny_agent(2, "actor.coordination=greedy")
     alone = greedy.actor.decide(greedy.world, states, (nothing, top), task, quiet(32, 2))
     assert choice.evaluations > alone.evaluations, "what is tried out below counts"

@@ -274,6 +274,8 @@ def a_request(spec: AgentSpec, rows: int, mode: int, first: bool = True) -> Requ
         torch.ones(rows),
         torch.zeros(rows, spec.env.num_actions, dtype=torch.int64),
         torch.zeros(rows, spec.env.num_actions, dtype=torch.int64),
+        torch.zeros(rows, 1, spec.levels[0].dim),
+        torch.zeros(rows, 1, dtype=torch.bool),
         (None,) * len(spec.levels),
     )
 

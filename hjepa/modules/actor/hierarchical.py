@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from hjepa.config import ModuleConfig, Slot, choose
 from hjepa.interfaces import Actor, Choice, Loss, Planner, Policy, Request, World
 from hjepa.planning import LatentProblem, RiskMeasure, SubgoalTerm, spread
-from hjepa.search import expand, first_choices, take
+from hjepa.search import expand, familiarity, first_choices, scatter, take
 from hjepa.types import REPLAN_REASONS, AgentSpec, Info, Plan, Subgoal, Task
 
+NEAR = 0.6
+"""Share of the typical displacement over a step of a level within which two of its states are much the same."""
 REASON = {name: number for number, name in enumerate(REPLAN_REASONS)}
 
 
@@ -52,6 +54,9 @@ class HierarchicalActor(Actor):
         time it changed nothing in a like one (the same ahead, the same in hand); in units of how much choices typically
         differ (mode 1: of how much the policy's logits do). Against loops; a count in short-term memory stands for the
         heuristic that real-time search learns (LRTA*, Korf 1990)."""
+        habituation_above: float = Field(0.0, ge=0)
+        """The same for what `joint` and `confirmed` hand down: energy of a state for each time the episode was there
+        (two thirds of a step of the level away counts half)."""
         goal_reach: float = Field(0.0, ge=0)
         """Where the critic of the level that is given a goal says that it is nearer than so many of the level's steps,
         the goal itself is handed down in place of a planned state: no whole step may end just there. 0: never. For a
@@ -89,8 +94,8 @@ class HierarchicalActor(Actor):
         self.levels = spec.levels
         self.coordination, self.joint_candidates = config.coordination, config.joint_candidates
         self.satisfaction, self.subgoal_weight = config.satisfaction, config.subgoal_weight
-        self.subgoal_haste, self.habituation = config.subgoal_haste, config.habituation
-        self.goal_reach = config.goal_reach
+        self.subgoal_haste, self.goal_reach = config.subgoal_haste, config.goal_reach
+        self.habituation, self.habituation_above = config.habituation, config.habituation_above
         self.reach_tolerance, self.surprise_threshold = config.reach_tolerance, config.surprise_threshold
         self.deadline_slack, self.support_threshold = config.deadline_slack, config.support_threshold
         self.samples, self.risk = config.samples, RiskMeasure(config.risk, config.risk_weight)
@@ -121,7 +126,7 @@ class HierarchicalActor(Actor):
             given = request.injected[level]
             if given is None:
                 plans[level + 1], latent = self._propose(
-                    world, level + 1, states, current, task, mode, reasons[level] > 0
+                    world, level + 1, states, current, task, mode, reasons[level] > 0, request
                 )
             else:
                 latent = given
@@ -191,6 +196,7 @@ class HierarchicalActor(Actor):
         task: Task,
         mode: Tensor,
         rows: Bool[Tensor, " B"],
+        request: Request,
     ) -> tuple[Plan | None, Float[Tensor, "B D"]]:
         """What `level` hands down in `rows`: the first state of its plan in mode 2, its policy's next state in mode
         1."""
@@ -207,7 +213,8 @@ class HierarchicalActor(Actor):
         plan = self.search(world, level, own[level], subgoals[level][think], task[think])
         chosen = plan.states[:, 0]
         if self.coordination != "greedy":
-            plan, chosen = self._coordinated(world, level, own, subgoals[level][think], plan, task[think])
+            been = request.visited[think], request.remembered[think]
+            plan, chosen = self._coordinated(world, level, own, subgoals[level][think], plan, task[think], been)
         chosen = self._or_goal(world, level, own[level], chosen, task[think])
         return scatter(plan, think, mode.shape[0]), latent.index_copy(0, think, chosen)
 
@@ -311,7 +318,14 @@ class HierarchicalActor(Actor):
         return torch.stack(steps, 1)
 
     def _coordinated(
-        self, world: World, level: int, states: tuple[Tensor, ...], subgoal: Subgoal, plan: Plan, task: Task
+        self,
+        world: World,
+        level: int,
+        states: tuple[Tensor, ...],
+        subgoal: Subgoal,
+        plan: Plan,
+        task: Task,
+        been: tuple[Float[Tensor, "B R D0"], Bool[Tensor, "B R"]],
     ) -> tuple[Plan, Float[Tensor, "B D"]]:
         """The best first choices of `level` tried out on the level below: what to hand down, and the plan with what
         that cost."""
@@ -329,6 +343,10 @@ class HierarchicalActor(Actor):
             nearest = (lifted - aim.latent[:, None]).square().sum(-1).argmin(1)
             ends = take(lifted, nearest[:, None]).view_as(reached)
             total = energies - problem.ending(reached) + problem.ending(ends)
+        if self.habituation_above > 0:
+            lifted = world.lift(been[0], spread(task.tokens, been[0]))[level]
+            met = familiarity(ends, lifted, been[1], NEAR * self.displacement_lifted[level - 1])
+            total = total + self.habituation_above * self._unit(level) * met
         spent = spent + plan.evaluations + below.evaluations
         return replace(plan, evaluations=spent), take(ends, total.argmin(1, keepdim=True))[:, 0]
 
@@ -378,16 +396,3 @@ def absent(like: Float[Tensor, "B G"]) -> Subgoal:
     """No subgoal, for rows of `like`."""
     rows = torch.zeros(len(like), dtype=torch.int64, device=like.device)
     return Subgoal(torch.zeros_like(like), rows, rows.bool())
-
-
-def scatter(plan: Plan, rows: Int[Tensor, " R"], batch: int) -> Plan:
-    """Spread a plan made for some rows over the whole batch; the others hold -1 and nan."""
-
-    def spread_rows(value: Tensor) -> Tensor:
-        if value.dim() == 0:
-            return value
-        empty = float("nan") if value.is_floating_point() else -1
-        full = torch.full((batch, *value.shape[1:]), empty, dtype=value.dtype, device=value.device)
-        return full.index_copy(0, rows, value)
-
-    return plan.map(spread_rows)
