@@ -148,8 +148,11 @@ def _curves(folder: Path, notes: list[str]) -> dict[str, Curve]:
     counted = ("train/success", "train/episodes")
     if all(tag in curves for tag in counted) and len(curves[counted[0]].frames) == len(curves[counted[1]].frames):
         recent = over_episodes(curves[counted[0]], curves[counted[1]])
-        if len(recent.frames):
-            curves[counted[0]] = recent
+        # Those that succeed end first: what there is before says nothing.
+        curves[counted[0]] = recent
+        if not len(recent.frames):
+            del curves[counted[0]]
+            notes.append(f"{folder.name}: fewer than {EPISODES} training episodes ended, so none is drawn")
     if not any(tag in curves for tag in SUCCESS_TAGS):
         notes.append(f"{folder.name}: metrics.csv has none of {', '.join(SUCCESS_TAGS)}, so no learning curve")
     return curves
