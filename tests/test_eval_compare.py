@@ -139,3 +139,16 @@ def test_success_in_training_is_averaged_over_episodes_not_over_rows():
     recent = over_episodes(rates, counts)
     assert recent.frames.tolist() == [3, 4]
     assert recent.values.tolist() == pytest.approx([0.6, 1 / 3])
+
+
+@pytest.mark.parametrize(("each", "drawn"), [(9.0, False), (10.0, True)])
+def test_too_few_training_episodes_are_no_curve(tmp_path, capsys, each, drawn):
+    """Five rows; those that succeed end first, so that 45 episodes that all did say nothing."""
+    folder = make_run(tmp_path / "a", 0, 4, [], [True])
+    file = MetricsFile(folder / "metrics.csv")
+    for number in range(5):
+        file.append({"train/success": 1.0, "train/episodes": each}, 1000 * (number + 1))
+    file.close()
+    assert compare([folder], as_json=False) == 0
+    assert ("fewer than 50 training episodes ended" in capsys.readouterr().out) != drawn
+    assert ("train/success" in read_runs([folder])[0].curves) == drawn
