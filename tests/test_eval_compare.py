@@ -142,8 +142,9 @@ def test_success_in_training_is_averaged_over_episodes_not_over_rows():
 
 
 @pytest.mark.parametrize(("each", "drawn"), [(9.0, False), (10.0, True)])
-def test_too_few_training_episodes_are_no_curve(tmp_path, capsys, each, drawn):
+def test_too_few_training_episodes_are_no_curve(tmp_path, monkeypatch, capsys, each, drawn):
     """Five rows; those that succeed end first, so that 45 episodes that all did say nothing."""
+    monkeypatch.chdir(tmp_path)
     folder = make_run(tmp_path / "a", 0, 4, [], [True])
     file = MetricsFile(folder / "metrics.csv")
     for number in range(5):

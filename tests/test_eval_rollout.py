@@ -78,9 +78,8 @@ def test_each_seed_is_played_once_whatever_the_batch(num_envs):
 
 def test_a_live_line_says_how_many_episodes_are_over(capsys, monkeypatch):
     monkeypatch.setattr("hjepa.log.progress.PLAIN_SECONDS", 0.0)
-    line = LiveLine(3)
-    run_episodes(Scripted([FORWARD]), DUMMY, [1, 2, 3], 1, num_envs=2, line=line)
-    line.stop()
+    with LiveLine(3) as line:
+        run_episodes(Scripted([FORWARD]), DUMMY, [1, 2, 3], 1, num_envs=2, line=line)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].split() == ["0/3", "episodes", "over"]
     # Two rounds: two rows play an episode each, then one of them the third.

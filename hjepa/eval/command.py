@@ -63,11 +63,8 @@ def evaluate(
     if levels is not None and not 1 <= levels <= available:
         raise ConfigError(f"--levels: the run has {available} (got {levels})")
     seeds = [held_out_seed(seed, index) for index in range(episodes)]
-    line = LiveLine(episodes)
-    try:
+    with LiveLine(episodes) as line:
         played = run_episodes(loaded.agent, name, seeds, mode, levels=levels, line=line)
-    finally:
-        line.stop()
     latency = decision_latency(loaded.agent, name, seeds[0], mode, levels, LATENCY_DECISIONS)
     successes = int(played.success.sum())
     summary = Summary(

@@ -91,11 +91,8 @@ class Ladder:
         oracle: OracleSubgoals | None = None,
     ) -> None:
         """Play one arm; `mode` None is that of an agent that has none. A line goes to standard error."""
-        line = LiveLine(len(self.seeds))
-        try:
+        with LiveLine(len(self.seeds)) as line:
             played = run_episodes(agent, self.env_id, self.seeds, mode or 1, levels=levels, oracle=oracle, line=line)
-        finally:
-            line.stop()
         latency = decision_latency(
             agent, self.env_id, self.seeds[0], mode or 1, levels, LATENCY_DECISIONS,
             injected=None if oracle is None else _anything(oracle.agent, oracle.level),

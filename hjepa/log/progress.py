@@ -36,6 +36,12 @@ class LiveLine:
         if self.bar is not None:
             self.bar.stop()
 
+    def __enter__(self) -> "LiveLine":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.stop()
+
     def _left(self, done: int) -> str:
         new = done - self.started_at
         if new <= 0:
