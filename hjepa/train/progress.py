@@ -19,7 +19,7 @@ class Progress:
     def show(self, scalars: dict[str, float]) -> None:
         """Take in the newest scalars."""
         if "train/success" in scalars:
-            self.outcomes.append((scalars["train/episodes"], scalars["train/success"]))
+            self.outcomes.append((scalars.get("train/episodes", 1.0), scalars["train/success"]))
         while sum(count for count, _ in self.outcomes[1:]) >= EPISODES:
             self.outcomes.pop(0)
         parts = []
