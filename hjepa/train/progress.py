@@ -17,9 +17,9 @@ class Progress:
         self.outcomes: list[tuple[float, float]] = []
 
     def show(self, scalars: dict[str, float]) -> None:
-        """Take in the newest scalars."""
+        """Take in the newest scalars; success without a number of episodes is over the last `EPISODES` already, as PPO's."""
         if "train/success" in scalars:
-            self.outcomes.append((scalars.get("train/episodes", 1.0), scalars["train/success"]))
+            self.outcomes.append((scalars.get("train/episodes", EPISODES), scalars["train/success"]))
         while sum(count for count, _ in self.outcomes[1:]) >= EPISODES:
             self.outcomes.pop(0)
         parts = []
