@@ -128,7 +128,7 @@ class Report(BaseCallback):
         if self._returns:
             scalars |= {"train/success": self.success, "train/return": float(np.mean(self._returns))}
         self._metrics.append(scalars, self.num_timesteps)
-        self._progress.show(scalars)
+        self._progress.show(scalars | {"train/episodes": float(len(self._returns))})
         self._progress.update(self.num_timesteps)
 
     @property

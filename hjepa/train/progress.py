@@ -17,9 +17,9 @@ class Progress:
         self.outcomes: list[tuple[float, float]] = []
 
     def show(self, scalars: dict[str, float]) -> None:
-        """Take in the newest scalars; success without a number of episodes is over the last `EPISODES` already, as PPO's."""
+        """Take in the newest scalars; success comes with the number of episodes it is of."""
         if "train/success" in scalars:
-            self.outcomes.append((scalars.get("train/episodes", EPISODES), scalars["train/success"]))
+            self.outcomes.append((scalars["train/episodes"], scalars["train/success"]))
         while sum(count for count, _ in self.outcomes[1:]) >= EPISODES:
             self.outcomes.pop(0)
         parts = []
