@@ -3,11 +3,14 @@
 import pytest
 import torch
 
+from experiments.goal_reaching.tasks import BINS, Games, OracleWay, make_tasks, put, way_to
 from experiments.goal_reaching.ways import FARTHEST, Ways, fewest_steps
 from hjepa.build import build_agent
 from hjepa.config import load
+from hjepa.envs.full_view import MULTI_ROOM_ID
 from hjepa.envs.seeds import held_out_seed
 from hjepa.envs.vector import VectorEnv
+from hjepa.eval.shortest_path import CLOSED, OPEN, TOGGLE
 from hjepa.types import Observation
 
 
@@ -57,3 +60,35 @@ def test_a_goal_within_reach_is_handed_down_itself(reach: float, handed_down: bo
     decision, _ = agent.act(record, agent.initial(2, own.device), 2, 0.0, 2, None, goal)
     same = (decision.levels[0].subgoal.latent - goal).abs().amax(1) < 1e-6
     assert same.tolist() == [handed_down, False]
+
+
+def test_a_task_behind_doors_is_put_together_from_states_that_are_really_come_to() -> None:
+    """The goal's view shows the doors as a shortest way leaves them, and looking at it changes nothing."""
+    tasks = make_tasks(MULTI_ROOM_ID, 2)
+    for (low, high), own in zip(BINS, tasks, strict=True):
+        for task in own:
+            games, action = Games(MULTI_ROOM_ID, [task]), torch.full((1,), -1)
+            before, goal = games.record(action).image, games.goals().image[0]
+            assert torch.equal(games.record(action).image, before)
+            assert low <= task.optimal < high and games.state(0) == task.start
+            assert set(task.start[3]) == {CLOSED}
+            way = way_to(games.episodes[0].maze, task.goal[0])
+            for step in way.actions(task.start, task.optimal) or []:
+                assert not games.success[0]
+                games.act(action.fill_(3 if step == TOGGLE else step))
+            assert games.success[0] and games.taken[0] == task.optimal
+            cell, _, things, doors = games.state(0)
+            assert (cell, things, doors) == (task.goal[0], *task.goal[2:])
+            assert torch.equal(torch.from_numpy(games.view(0, task.goal)), goal)
+    assert any(OPEN in task.goal[3] for task in tasks[-1])
+
+
+def test_the_oracle_goes_a_step_of_the_level_at_a_time_and_ends_at_the_goal() -> None:
+    (task,) = make_tasks(MULTI_ROOM_ID, 1)[0]
+    games = Games(MULTI_ROOM_ID, [task])
+    oracle = OracleWay(games, 5)
+    for steps in (*range(task.optimal, 0, -5), 0):
+        target = oracle.ahead(0, games.state(0))
+        assert oracle.ways[0].steps(target) == max(steps - 5, 0) or target == task.goal
+        put(games.envs[0], games.episodes[0].maze, target)
+    assert target == task.goal

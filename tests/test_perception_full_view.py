@@ -6,7 +6,7 @@ import pytest
 import torch
 from minigrid.wrappers import FullyObsWrapper
 
-from hjepa.envs.full_view import FOUR_ROOMS_ID
+from hjepa.envs.full_view import FOUR_ROOMS_ID, MULTI_ROOM_ID
 from hjepa.envs.make import env_spec, make_env
 from hjepa.modules.cells import AGENT, COLOURS, EMPTY, STATES, pack, unpack
 from hjepa.modules.perception.full_view import FullView, bump
@@ -52,6 +52,24 @@ def test_the_layout_is_minigrids_without_the_goal_and_the_view_is_its_full_obser
         for action in (2, 1, 2, 2, 0, 2):
             after = own.step(action)[0]["image"]
             assert (after == FullyObsWrapper(own).observation({})["image"]).all()
+
+
+def test_doors_are_seen_as_they_stand_and_the_fourth_action_toggles_them() -> None:
+    own = make_env(MULTI_ROOM_ID)
+    own.reset(seed=0)
+    world = own.unwrapped
+    (column, row), door = world._doors[0]
+    beside = next(
+        ((column - east, row - south), direction)
+        for direction, (east, south) in enumerate(((1, 0), (0, 1), (-1, 0), (0, -1)))
+        if world.grid.get(column - east, row - south) is None
+    )
+    world.agent_pos, world.agent_dir = beside
+    images = [own.step(action)[0]["image"] for action in (3, 3, 3, 2, 3)]
+    assert [image[column, row].tolist()[2] for image in images[:3]] == [0, 1, 0] and door.is_open
+    assert [image[column, row].tolist()[0] for image in images] == [4, 4, 4, 10, 10]
+    assert (images[-1] == FullyObsWrapper(own).observation({})["image"]).all()
+    assert not any((image == 8)[..., 0].any() for image in images)
 
 
 def test_packing_keeps_all_four_directions_of_the_agent() -> None:

@@ -1,6 +1,6 @@
-"""Goal reaching without reward: an agent learns how four rooms work, is shown a view, and goes there.
+"""Goal reaching without reward: an agent learns how rooms work, is shown a view, and goes there.
 
-python -m experiments.goal_reaching.run --publish
+python -m experiments.goal_reaching.run --publish, or with goal_reaching_doors in its place
 """
 
 import argparse
@@ -40,8 +40,7 @@ from hjepa.envs.make import env_spec
 from hjepa.eval.stats import paired_test, wilson_interval
 from hjepa.train.run import git
 
-HERE = Path(__file__).parent
-CONFIG = HERE / "config.yaml"
+CONFIG = "config.yaml"
 
 
 def cem(level: int, horizon: int, population: int) -> tuple[str, ...]:
@@ -76,12 +75,13 @@ FLAT = {"latent": "flat, CEM, distance", "critic": "flat, CEM, critic"}
 """What the rows of each cost are compared with."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Train what is not trained yet, play the rows, write table and figure."""
-    given = options().parse_args(arguments)
+def main(study: Path, arguments: Sequence[str] | None = None) -> int:
+    """Train what is not trained yet, play the rows, write table and figure; the study's folder has its config."""
+    parser = options(study)
+    given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     folder = Path(given.runs) / f"seed_{given.seed}"
-    agent = trained(folder, given)
+    agent = trained(study / CONFIG, folder, given)
     names = given.rows.split(";") if given.rows else [row.name for row in ROWS]
     results = json.loads((folder / "results.json").read_text()) if (folder / "results.json").exists() else {}
     tasks = make_tasks(agent.spec.env.id, given.tasks)
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if row.name not in names or row.name in results:
             continue
         begin = perf_counter()
-        planner = planning_as(agent, CONFIG, row.overrides)
+        planner = planning_as(agent, study / CONFIG, row.overrides)
         played = [play(planner, agent.spec.env.id, own, row) for own in tasks]
         results[row.name] = {
             "success": [one.success.tolist() for one in played],
@@ -101,20 +101,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         print(row.name, [f"{one.success.mean():.0%}" for one in played], flush=True)
         (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    finish(results, folder, given, command_line(options(), arguments))
+    finish(results, study if given.publish else folder, folder, given, command_line(parser, arguments))
     return 0
 
 
-def options() -> argparse.ArgumentParser:
+def options(study: Path) -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.goal_reaching.run", description=__doc__)
-    parser.add_argument("--runs", default="runs/goal_reaching", metavar="DIR", help="folder of the runs (%(default)s)")
+    parser = argparse.ArgumentParser(prog=f"python -m experiments.{study.name}.run", description=__doc__)
+    parser.add_argument("--runs", default=f"runs/{study.name}", metavar="DIR", help="folder of the runs (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, data and draws (%(default)s)")
     parser.add_argument(
         "--frames", type=int, default=250_000, help="frames of each of the walks through many layouts (%(default)s)"
     )
     parser.add_argument(
-        "--walk", type=int, default=640_160, help="frames of the walk that the critics learn from (%(default)s)"
+        "--walks", type=int, default=160, help="whole episodes that the critics learn from (%(default)s)"
     )
     parser.add_argument("--lowest", type=int, default=3000, help="updates of level 0 (%(default)s)")
     parser.add_argument("--again", type=int, default=4000, help="updates of level 0 on its states (%(default)s)")
@@ -126,9 +126,11 @@ def options() -> argparse.ArgumentParser:
     return parser
 
 
-def trained(folder: Path, given: argparse.Namespace) -> Agent:
+def trained(source: Path, folder: Path, given: argparse.Namespace) -> Agent:
     """The run's agent, trained first as far as it is not yet: a run that was cut off goes on after its last stage."""
-    config = load(CONFIG, [f"train.seed={given.seed}", f"run.dir={folder}"])
+    config = load(source, [f"train.seed={given.seed}", f"run.dir={folder}"])
+    if given.frames < LAYOUTS * config.train.window:
+        raise ConfigError(f"--frames: {LAYOUTS} layouts need {LAYOUTS * config.train.window:,} frames or more")
     torch.manual_seed(given.seed)
     agent = build_agent(config, env_spec(config.env.id))
     done, seconds = 0, 0.0
@@ -145,7 +147,7 @@ def trained(folder: Path, given: argparse.Namespace) -> Agent:
         torch.manual_seed(given.seed + number)
         stage()
         seconds += perf_counter() - begin
-        meta = {"stage": number, "frames": 2 * given.frames + given.walk, "seconds": seconds}
+        meta = {"stage": number, "frames": 2 * given.frames + walk_frames(agent, given), "seconds": seconds}
         meta["commit"] = git("rev-parse", "HEAD")
         tensors = {name: value.detach().contiguous() for name, value in agent.state_dict().items()}
         checkpoint.save(folder / "checkpoints", number, {"agent": tensors}, meta, 1)
@@ -162,10 +164,10 @@ def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[C
 
     @cache
     def long() -> tuple[States, Ways]:
-        states = perceive(agent, config, given.walk, 1, config.env.num_envs)
+        states = perceive(agent, config, walk_frames(agent, given), 1, config.env.num_envs)
         ways = Ways(states.view, states.is_first, states.truncated)
         if not ways.walks:
-            raise ConfigError(f"--walk: {given.walk} frames are too few for an episode to come to its end")
+            raise ConfigError(f"--walks: {given.walks} are fewer than the {config.env.num_envs} walked side by side")
         return states, ways
 
     def critic(level: int) -> None:
@@ -184,8 +186,19 @@ def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[C
     return made
 
 
-def finish(results: Mapping[str, dict], folder: Path, given: argparse.Namespace, command: str) -> None:  # type: ignore[type-arg]
-    """Table and figure beside the run and, if it is asked for, in the study's folder."""
+def walk_frames(agent: Agent, given: argparse.Namespace) -> int:
+    """Frames of the walks that the critics learn from: a record more an episode than it has steps."""
+    return given.walks * (agent.spec.env.max_steps + 1)
+
+
+def finish(
+    results: Mapping[str, dict],  # type: ignore[type-arg]
+    target: Path,
+    folder: Path,
+    given: argparse.Namespace,
+    command: str,
+) -> None:
+    """Table and figure beside the run or, if it is asked for, in the study's folder."""
     shown = [results[row.name] for row in ROWS if row.name in results]
     titles = [f"{low} to {high - 1}" for low, high in BINS]
     columns = {"row": lambda one: one["name"]}
@@ -201,14 +214,13 @@ def finish(results: Mapping[str, dict], folder: Path, given: argparse.Namespace,
         "machine": machine("none"),
         "command": command,
     }
-    target = HERE if given.publish else folder
     figure = draw(shown, titles)
     FigureCanvasAgg(figure).print_png(target / "figure.png")
     (target / "table.md").write_text(table)
     print(table)
     if given.publish:
-        (HERE / "results.json").write_text(json.dumps(origin | {"rows": shown}, indent=1) + "\n")
-        write_readme(HERE, f"{table}\n![goal reaching](figure.png)\n", origin)
+        (target / "results.json").write_text(json.dumps(origin | {"rows": shown}, indent=1) + "\n")
+        write_readme(target, f"{table}\n![goal reaching](figure.png)\n", origin)
 
 
 def rate(success: Bool[np.ndarray, " E"]) -> str:
@@ -246,4 +258,4 @@ def draw(shown: Sequence[dict], titles: Sequence[str]) -> Figure:  # type: ignor
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(guarded(partial(main, Path(__file__).parent)))
