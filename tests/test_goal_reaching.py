@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments.goal_reaching.tasks import BINS, Games, OracleWay, make_tasks, put, way_to
-from experiments.goal_reaching.ways import FARTHEST, Ways, fewest_steps
+from experiments.goal_reaching.ways import FARTHEST, Ways, fewest_steps, walk
 from hjepa.build import build_agent
 from hjepa.config import load
 from hjepa.envs.full_view import MULTI_ROOM_ID
@@ -31,7 +31,7 @@ def test_pieces_of_a_walk_are_put_together_within_an_episode_alone() -> None:
     first, cut = torch.zeros_like(view, dtype=torch.bool), torch.zeros_like(view, dtype=torch.bool)
     first[0, [0, 6, 8]] = True
     cut[0, [5, 7]] = True
-    ways = Ways(view, first, cut)
+    ways = Ways(view, view, first, cut)
     assert [len(walk.record) for walk in ways.walks] == [5, 2]
     row, begin, end, steps = ways.pairs(4096, torch.Generator().manual_seed(0))
     found = {
@@ -44,6 +44,17 @@ def test_pieces_of_a_walk_are_put_together_within_an_episode_alone() -> None:
     assert (14, 10, False) not in found
     assert (14, 10, True) not in found
     assert bool(((begin >= 6) == (end >= 6)).all())
+
+
+def test_a_goal_is_where_the_agent_was_however_the_doors_stood() -> None:
+    """Views 10 to 12 show it going from place 0 to 2; 13 is place 2 with a door shut, from which it goes back."""
+    view, place = torch.tensor([10, 11, 12, 13, 14, 10]), torch.tensor([0, 1, 2, 2, 1, 0])
+    own = walk(0, 0, view, place)
+    at = {int(view[record]): number for number, record in enumerate(own.record.tolist())}
+    assert own.steps.shape == (5, 3)
+    # To where 13 saw the agent it is two steps, though it took three to see 13 itself.
+    assert own.steps[at[10], own.place[at[13]]] == 2
+    assert own.place[at[11]] == own.place[at[14]] and own.steps[at[13], own.place[at[11]]] == 1
 
 
 @pytest.mark.parametrize(("reach", "handed_down"), [(1.0, True), (0.0, False)])

@@ -6,13 +6,13 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from experiments.goal_reaching.ways import Ways
 from hjepa.agent import Agent
 from hjepa.config import RunConfig
-from hjepa.cost import observation_code
+from hjepa.cost import AGENT, observation_code
 from hjepa.data.sampler import draw
 from hjepa.data.spans import actions_taken, spans
 from hjepa.data.store import EpisodeStore
@@ -57,6 +57,8 @@ class States(TensorStruct):
     """Taken at each record, -1 at the end of an episode."""
     view: Int[Tensor, "N T"]
     """Code of what was seen."""
+    place: Int[Tensor, "N T"]
+    """Code of where the agent was seen, and which way it looked, whatever else there was to see."""
     is_first: Bool[Tensor, "N T"]
     truncated: Bool[Tensor, "N T"]
 
@@ -192,9 +194,17 @@ def perceive(agent: Agent, config: RunConfig, frames: int, number: int, rows: in
     for record in wander(config, frames, number, rows, repeat):
         task = agent.configure(record.mission)
         state, carry = agent.perceive(record.observation, record, carry, task)  # type: ignore[arg-type]
-        parts.append((state, record.previous_action, observation_code(record.image), record.is_first, record.truncated))
-    state, previous, view, first, cut = (torch.stack(part, 1) for part in zip(*parts, strict=True))
-    return States(state, actions_taken(previous, first), view, first, cut)
+        seen = (observation_code(record.image), place_code(record.image))
+        parts.append((state, record.previous_action, *seen, record.is_first, record.truncated))
+    state, previous, view, place, first, cut = (torch.stack(part, 1) for part in zip(*parts, strict=True))
+    return States(state, actions_taken(previous, first), view, place, first, cut)
+
+
+def place_code(image: UInt8[Tensor, "N W V 3"]) -> Int[Tensor, " N"]:
+    """The agent's cell in a full view, times four, plus its direction."""
+    cells = image.flatten(1, 2).long()
+    place = (cells[..., 0] == AGENT).int().argmax(1)
+    return 4 * place + cells[torch.arange(len(cells)), place, 2]
 
 
 def pieces(states: States, count: int, window: int, generator: torch.Generator) -> States:
@@ -332,8 +342,8 @@ def one_ahead(
 def learn_critic(
     agent: Agent, config: RunConfig, states: States, ways: Ways, others: States, level: int, updates: int
 ) -> None:
-    """The critic of a level: the fewest of its steps between views of one walk, along what was walked there; and
-    predictions, from another walk, judged as what they are of."""
+    """The critic of a level: the fewest of its steps from a view to where the agent is in another of the same walk,
+    along what was walked there; and predictions, from another walk, judged as what they are of."""
     generator = torch.Generator().manual_seed(config.train.seed + level)
     critic, span = agent.critics[level], agent.spec.levels[level].span
     agent.eval()

@@ -1,9 +1,12 @@
-"""The fewest steps between two views along anything that was walked: hindsight over a walk's own records.
+"""The fewest steps from a view to a place along anything that was walked: hindsight over a walk's own records.
 
 What a walk shows of two views is a way between them, mostly a roundabout one. Pieces of it can be put together, since
 the same view was met more than once: search on the replay buffer (Eysenbach et al. 2019, SoRB, arXiv 1906.05253), here
 with views that are equal in place of views that are near. Nothing is asked of the environment: a step that was never
 taken is not known, and a way that nobody found does not exist.
+
+A goal is where a view shows the agent: how the doors stand in it is not asked for. Asked for the whole view, to be in
+the last room with the first door shut is a long way about.
 """
 
 from dataclasses import dataclass
@@ -19,37 +22,47 @@ FARTHEST = 254
 
 @dataclass(frozen=True)
 class Walk:
-    """One episode: its records, what each of them saw, and how far apart the views are."""
+    """One episode: its records, what each of them saw, and how far it is from there to where others saw the agent."""
 
     row: int
     record: Int[Tensor, " V"]
     """Of each view, a record that saw it."""
-    steps: UInt8[Tensor, "V V"]
-    """Fewest environment steps from a view to another along what was walked."""
+    place: Int[Tensor, " V"]
+    """Of each view, the number of the place and heading that it shows the agent in."""
+    steps: UInt8[Tensor, "V P"]
+    """Fewest environment steps from a view to a place and heading along what was walked."""
 
 
 class Ways:
     """Walks by episode, to draw pairs of views from."""
 
-    def __init__(self, view: Int[Tensor, "N T"], is_first: Bool[Tensor, "N T"], truncated: Bool[Tensor, "N T"]) -> None:
-        """Views as codes, where episodes begin and where they end. One that the data cut short is left out: a walk of
-        half the length knows ways a third longer, and a critic that is told both learns which layouts had which."""
+    def __init__(
+        self,
+        view: Int[Tensor, "N T"],
+        place: Int[Tensor, "N T"],
+        is_first: Bool[Tensor, "N T"],
+        truncated: Bool[Tensor, "N T"],
+    ) -> None:
+        """Views and places as codes, where episodes begin and where they end. One that the data cut short is left out:
+        a walk of half the length knows ways a third longer, and a critic told both learns which layouts had which."""
         self.walks: list[Walk] = []
         for row in range(len(view)):
             begins = [*is_first[row].nonzero().squeeze(1).tolist(), view.shape[1]]
             self.walks += [
-                walk(row, begin, view[row, begin:end]) for begin, end in pairwise(begins) if truncated[row, end - 1]
+                walk(row, begin, view[row, begin:end], place[row, begin:end])
+                for begin, end in pairwise(begins)
+                if truncated[row, end - 1]
             ]
 
     def pairs(
         self, count: int, generator: torch.Generator, walks: int = 16
     ) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"], Int[Tensor, " P"], Float[Tensor, " P"]]:
-        """Row, two records of it, and the fewest steps from the one's view to the other's; P is `count` at most."""
+        """Row, two records of it, and the fewest steps from the one to where the other was; P is `count` at most."""
         found: list[tuple[Tensor, ...]] = []
         for number in torch.randint(len(self.walks), (walks,), generator=generator).tolist():
             own = self.walks[number]
             begin, end = torch.randint(len(own.record), (2, count // walks), generator=generator)
-            steps = own.steps[begin, end]
+            steps = own.steps[begin, own.place[end]]
             known = steps <= FARTHEST
             row = torch.full_like(begin, own.row)
             found.append((row[known], own.record[begin[known]], own.record[end[known]], steps[known].float()))
@@ -57,14 +70,18 @@ class Ways:
         return row, begin, end, steps
 
 
-def walk(row: int, begin: int, view: Int[Tensor, " T"]) -> Walk:
+def walk(row: int, begin: int, view: Int[Tensor, " T"], place: Int[Tensor, " T"]) -> Walk:
     """The walk of an episode that begins at record `begin` of a row."""
     _, node = view.unique(return_inverse=True)
     count = int(node.max()) + 1
     record = torch.empty(count, dtype=torch.int64)
     record[node] = torch.arange(len(view)) + begin
     edges = torch.stack((node[:-1], node[1:])).unique(dim=1)
-    return Walk(row, record, fewest_steps(edges, count))
+    number = place[record - begin].unique(return_inverse=True)[1]
+    steps = fewest_steps(edges, count)
+    nearest = steps.new_full((count, int(number.max()) + 1), FARTHEST + 1)
+    nearest.scatter_reduce_(1, number.expand(count, -1), steps, "amin")
+    return Walk(row, record, number, nearest)
 
 
 def fewest_steps(edges: Int[Tensor, "2 E"], count: int) -> UInt8[Tensor, "V V"]:
