@@ -6,7 +6,7 @@ python -m experiments.environments.run runs/environments --publish
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -126,6 +126,25 @@ COLUMNS = {
 }
 
 
+SUMMARY: dict[str, Callable[[Sequence[RunRow]], str]] = {
+    "environment": lambda runs: COLUMNS["environment"](runs[0]),
+    "levels": lambda runs: str(runs[0].levels),
+    "frames": lambda runs: f"{round(runs[0].frames, -3):,}",
+    "mode 1, %": lambda runs: each([100 * row.success["1"] for row in runs], "{:.1f}"),
+    "mode 2, %": lambda runs: each([100 * row.success["2"] for row in runs], "{:.1f}"),
+    "frames to 90 % in training": lambda runs: each([row.frames_to_90 for row in runs], "{:,}", "; "),
+    "training, min": lambda runs: each([row.minutes for row in runs], "{:.0f}"),
+}
+"""The table of all runs in fewer words: those of an arm, which differ in their seeds, in one row."""
+
+
+def each(values: Sequence[float | None], form: str, between: str = ", ") -> str:
+    """The median, and where there are several the values in the order of their seeds; None is "never"."""
+    words = ["never" if value is None else form.format(value) for value in values]
+    middle = sorted(range(len(values)), key=lambda place: (values[place] is None, values[place] or 0))[len(values) // 2]
+    return words[middle] if len(values) == 1 else f"{words[middle]} ({between.join(words)})"
+
+
 def shown(row: RunRow, mode: str) -> str:
     """Success with its interval."""
     low, high = row.interval[mode]
@@ -135,15 +154,17 @@ def shown(row: RunRow, mode: str) -> str:
 def write(
     target: Path, rows: Sequence[RunRow], data: Sequence[RunData], origin: Mapping[str, str], publish: bool
 ) -> None:
-    """Table, figure and results.json into `target`, and the table into its README where it is the study's own."""
+    """Tables, figure and results.json into `target`, and the table into its README where it is the study's own."""
     table = markdown(rows, COLUMNS)
     (target / "results.json").write_text(json.dumps({**origin, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
     (target / "table.md").write_text(table)
+    arms = [[row for row in rows if row.arm == arm] for arm in dict.fromkeys(row.arm for row in rows)]
+    (target / "summary.md").write_text(markdown(arms, SUMMARY))
     figure = draw(rows, data)
     FigureCanvasAgg(figure).print_png(target / "figure.png")
     if publish:
         write_readme(target, f"{table}\n![Success in training over frames, by environment](figure.png)\n", origin)
-    print(f"{table}\n{target}: results.json, table.md, figure.png")
+    print(f"{table}\n{target}: results.json, table.md, summary.md, figure.png")
 
 
 def draw(rows: Sequence[RunRow], data: Sequence[RunData]) -> Figure:
