@@ -147,7 +147,7 @@ def dots(axes: Axes, values: Mapping[str, Sequence[float]], color: str = "C0", s
     for place, each in zip(places, values.values(), strict=True):
         axes.plot([place] * len(each), list(each), "o", color=color, markersize=4)
     crowded = sum(map(len, values)) > 60
-    slant = {"rotation": 15, "ha": "right"} if crowded else {}
+    slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
     axes.set_xticks(range(len(values)), list(values), fontsize=7 if crowded else 8, **slant)
     axes.grid(axis="y", alpha=0.25)
 

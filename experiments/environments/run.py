@@ -112,7 +112,7 @@ def lost(result: Mapping[str, Any]) -> int:
 
 
 COLUMNS = {
-    "environment": lambda row: row.env.removesuffix("-v0") + (", no guardrail" if "no_guardrail" in row.arm else ""),
+    "environment": lambda row: row.env.removesuffix("-v0") + variant(row.arm),
     "levels": lambda row: str(row.levels),
     "seed": lambda row: str(row.seed),
     "frames": lambda row: f"{row.frames:,}",
@@ -124,6 +124,12 @@ COLUMNS = {
     "training": lambda row: f"{row.minutes:.1f} min",
     "commit": lambda row: row.commit,
 }
+
+
+def variant(arm: str) -> str:
+    """What an arm's settings change but for the environment and its frames."""
+    named = {"_no_guardrail": ", no guardrail", "_two_steps": ", two steps ahead"}
+    return "".join(words for name, words in named.items() if arm.endswith(name))
 
 
 SUMMARY: dict[str, Callable[[Sequence[RunRow]], str]] = {

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs = levels.train()
     levels.play(runs, MODES)
     rows, data = outcomes(runs, MODES, levels.episodes), arms_of(runs)
-    figure = Figure(figsize=(11, 4), dpi=100, layout="constrained")
+    figure = Figure(figsize=(15, 5.5), dpi=90, layout="constrained")
     left, right = figure.subplots(1, 2)
     plot_curves(left, data, shared_tags(data))
     draw_success(right, rows)
