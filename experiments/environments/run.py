@@ -15,12 +15,12 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments.common import guarded, markdown, provenance, results, write_readme
+from experiments.common import TrainedRun, arms_of, guarded, markdown, provenance, results, write_readme
 from hjepa.cli import main as hjepa
 from hjepa.config import ConfigError
 from hjepa.envs.make import env_spec
 from hjepa.eval.compare import plot_curves
-from hjepa.eval.runs import RunData, frames_to, read_runs
+from hjepa.eval.runs import RunData, frames_to
 from hjepa.eval.stats import wilson_interval
 
 MODES = ("1", "2")
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not folders:
         raise ConfigError(f"{given.folder}: holds no run folder with a checkpoint")
     play(folders, given.episodes)
-    data = read_runs(folders)
+    data = arms_of([TrainedRun(arm(folder), folder) for folder in folders])
     rows = [read_row(folder, run, given.episodes) for folder, run in zip(folders, data, strict=True)]
     rows.sort(key=lambda row: (row.env, row.levels, row.seed))
     origin = provenance(folders) | {"command": f"python -m experiments.environments.run {given.folder}"}
@@ -80,6 +80,11 @@ def play(folders: Sequence[Path], episodes: int) -> None:
                 sys.exit(f"{folder}: held-out episodes failed")
 
 
+def arm(folder: Path) -> str:
+    """Name of a run's settings in the sweep."""
+    return folder.name.split(",")[0]
+
+
 def read_row(folder: Path, run: RunData, episodes: int) -> RunRow:
     """What a run came to."""
     origin = json.loads((folder / "provenance.json").read_text())
@@ -89,7 +94,7 @@ def read_row(folder: Path, run: RunData, episodes: int) -> RunRow:
     events = sorted(folder.glob("events.out.tfevents.*"))
     seconds = sum(path.stat().st_mtime - int(path.name.split(".")[3]) for path in events)
     return RunRow(
-        folder.name.split(",")[0],
+        arm(folder),
         str(played["1"]["env"]),
         int(played["1"]["levels"]),
         int(origin["seed"]),
@@ -185,7 +190,7 @@ def draw(rows: Sequence[RunRow], data: Sequence[RunData]) -> Figure:
         reached = [row.frames_to_90 for row in rows if row.env == env and row.frames_to_90 is not None]
         if reached:
             panel.axvline(median(reached), color="0.5", linewidth=0.8, linestyle=":")
-        if legend := panel.get_legend():
+        if (legend := panel.get_legend()) and len({run.group for run in runs}) == 1:
             legend.remove()
     for panel in panels[len(envs) :]:
         panel.set_axis_off()
