@@ -1,12 +1,16 @@
 """Goal reaching: ways are as short as the walk allows and no shorter, and a near goal is its own subgoal."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from experiments.goal_reaching.results import against, outcome, rate, table
+from experiments.goal_reaching.run import chosen, options
 from experiments.goal_reaching.tasks import BINS, Games, OracleWay, make_tasks, put, way_to
 from experiments.goal_reaching.ways import FARTHEST, Ways, fewest_steps, walk
 from hjepa.build import build_agent
-from hjepa.config import load
+from hjepa.config import ConfigError, load
 from hjepa.envs.full_view import MULTI_ROOM_ID
 from hjepa.envs.seeds import held_out_seed
 from hjepa.envs.vector import VectorEnv
@@ -103,3 +107,36 @@ def test_the_oracle_goes_a_step_of_the_level_at_a_time_and_ends_at_the_goal() ->
         assert oracle.ways[0].steps(target) == max(steps - 5, 0) or target == task.goal
         put(games.envs[0], games.episodes[0].maze, target)
     assert target == task.goal
+
+
+def played(far: list[bool], levels: int = 1) -> dict[str, object]:
+    """A row of results.json, all alike but for its far bin."""
+    return {
+        "success": [[True] * len(far)] * 2 + [far],
+        "cost": "critic",
+        "levels": levels,
+        "oracle": False,
+        "evaluations": 8.0,
+    }
+
+
+def test_rows_of_several_seeds_are_pooled_and_compared_where_both_were_played() -> None:
+    flat, two = "flat, CEM, critic", "2 levels, critic"
+    kept = {
+        0: {flat: played([False, False, True, True]), two: played([True, True, True, False], 2)},
+        1: {flat: played([True] * 4), two: played([True] * 4, 2)},
+        2: {two: played([True] * 4, 2)},
+    }
+    outcomes = [outcome(flat, kept), outcome(two, kept)]
+    assert rate([success[-1] for success in outcomes[1].success.values()]) == "92% (65% to 99%): 75, 100, 100"
+    assert against(outcomes[1], outcomes).startswith("+2 -1, p = ")
+    assert against(outcomes[0], outcomes) == ""
+    assert table(outcomes).count("\n") == 4
+
+
+def test_a_row_of_levels_that_are_not_learned_is_refused() -> None:
+    given = options(Path("experiments/goal_reaching")).parse_args(["--levels", "2", "--rows", "3 levels, critic"])
+    with pytest.raises(ConfigError, match="there is no '3 levels, critic'"):
+        chosen(given)
+    given.rows = "2 levels, critic"
+    assert [row.name for row in chosen(given)] == ["2 levels, critic"]

@@ -6,7 +6,7 @@ python -m experiments.goal_reaching.run --publish, or with goal_reaching_doors i
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
@@ -14,11 +14,8 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from jaxtyping import Bool
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from experiments.common import command_line, guarded, machine, markdown, write_readme
+from experiments.common import command_line, guarded
 from experiments.goal_reaching.learn import (
     LAYOUTS,
     STUBBORN,
@@ -30,14 +27,14 @@ from experiments.goal_reaching.learn import (
     perceive,
 )
 from experiments.goal_reaching.play import Row, planning_as, play
-from experiments.goal_reaching.tasks import BINS, make_tasks
+from experiments.goal_reaching.results import publish
+from experiments.goal_reaching.tasks import make_tasks
 from experiments.goal_reaching.ways import Ways
 from hjepa.agent import Agent
 from hjepa.build import build_agent
 from hjepa.config import ConfigError, RunConfig, dump, load
 from hjepa.data import checkpoint
 from hjepa.envs.make import env_spec
-from hjepa.eval.stats import paired_test, wilson_interval
 from hjepa.train.run import git
 
 CONFIG = "config.yaml"
@@ -71,8 +68,6 @@ ROWS = (
 )
 RECORDS = 1024
 """Records in a batch of the levels above 0."""
-FLAT = {"latent": "flat, CEM, distance", "critic": "flat, CEM, critic"}
-"""What the rows of each cost are compared with."""
 
 
 def main(study: Path, arguments: Sequence[str] | None = None) -> int:
@@ -81,12 +76,12 @@ def main(study: Path, arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     folder = Path(given.runs) / f"seed_{given.seed}"
+    rows = chosen(given)
     agent = trained(study / CONFIG, folder, given)
-    names = given.rows.split(";") if given.rows else [row.name for row in ROWS]
     results = json.loads((folder / "results.json").read_text()) if (folder / "results.json").exists() else {}
     tasks = make_tasks(agent.spec.env.id, given.tasks)
-    for row in ROWS:
-        if row.name not in names or row.name in results:
+    for row in rows:
+        if row.name in results:
             continue
         begin = perf_counter()
         planner = planning_as(agent, study / CONFIG, row.overrides)
@@ -101,8 +96,19 @@ def main(study: Path, arguments: Sequence[str] | None = None) -> int:
         }
         print(row.name, [f"{one.success.mean():.0%}" for one in played], flush=True)
         (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    finish(results, study if given.publish else folder, folder, given, command_line(parser, arguments))
+    publish(
+        Path(given.runs), study if given.publish else None, [row.name for row in ROWS], command_line(parser, arguments)
+    )
     return 0
+
+
+def chosen(given: argparse.Namespace) -> list[Row]:
+    """The rows to play. ConfigError for one that there is not or that needs levels that are not learned."""
+    known = {row.name: row for row in ROWS if row.levels <= given.levels}
+    names = given.rows.split(";") if given.rows else list(known)
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"--rows: of {given.levels} levels there is no {unknown[0]!r}; there are: {'; '.join(known)}")
+    return [known[name] for name in names]
 
 
 def options(study: Path) -> argparse.ArgumentParser:
@@ -110,6 +116,9 @@ def options(study: Path) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m experiments.{study.name}.run", description=__doc__)
     parser.add_argument("--runs", default=f"runs/{study.name}", metavar="DIR", help="folder of the runs (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, data and draws (%(default)s)")
+    parser.add_argument(
+        "--levels", type=int, default=3, choices=(2, 3), help="levels to learn and to play (%(default)s)"
+    )
     parser.add_argument(
         "--frames", type=int, default=250_000, help="frames of each of the walks through many layouts (%(default)s)"
     )
@@ -122,7 +131,7 @@ def options(study: Path) -> argparse.ArgumentParser:
     parser.add_argument("--critic", type=int, default=2400, help="updates of each critic (%(default)s)")
     parser.add_argument("--tasks", type=int, default=50, help="tasks in each bin (%(default)s)")
     parser.add_argument("--rows", default="", help="rows to play, parted by semicolons; all by default")
-    parser.add_argument("--publish", action="store_true", help="write table and figure into the study's README")
+    parser.add_argument("--publish", action="store_true", help="write table and figure of all seeds into the README")
     return parser
 
 
@@ -180,7 +189,7 @@ def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[C
         lambda: learn_lowest(agent, config, given.frames, given.lowest),
         lambda: learn_stubbornness(agent, config, short(), given.again),
     ]
-    for level in range(len(agent.spec.levels)):
+    for level in range(given.levels):
         made += [partial(upper, level)] if level > 0 else []
         made.append(partial(critic, level))
     return made
@@ -189,72 +198,6 @@ def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[C
 def walk_frames(agent: Agent, given: argparse.Namespace) -> int:
     """Frames of the walks that the critics learn from: a record more an episode than it has steps."""
     return given.walks * (agent.spec.env.max_steps + 1)
-
-
-def finish(
-    results: Mapping[str, dict],  # type: ignore[type-arg]
-    target: Path,
-    folder: Path,
-    given: argparse.Namespace,
-    command: str,
-) -> None:
-    """Table and figure beside the run or, if it is asked for, in the study's folder."""
-    shown = [results[row.name] for row in ROWS if row.name in results]
-    titles = [f"{low} to {high - 1}" for low, high in BINS]
-    columns = {"row": lambda one: one["name"]}
-    for place, title in enumerate(titles):
-        columns[title] = lambda one, place=place: rate(np.array(one["success"][place]))
-    columns["evaluations"] = lambda one: f"{one['evaluations']:.0f}"
-    columns["far, against flat"] = lambda one: against(one, results)
-    table = markdown(shown, columns)
-    meta = checkpoint.load_latest(folder / "checkpoints")[1]
-    origin = {
-        "commit": meta["commit"],
-        "seeds": str(given.seed),
-        "machine": machine("none"),
-        "command": command,
-    }
-    figure = draw(shown, titles)
-    FigureCanvasAgg(figure).print_png(target / "figure.png")
-    (target / "table.md").write_text(table)
-    print(table)
-    if given.publish:
-        (target / "results.json").write_text(json.dumps(origin | {"rows": shown}, indent=1) + "\n")
-        write_readme(target, f"{table}\n![goal reaching](figure.png)\n", origin)
-
-
-def rate(success: Bool[np.ndarray, " E"]) -> str:
-    """A success rate with its Wilson interval."""
-    low, high = wilson_interval(int(success.sum()), len(success))
-    return f"{success.mean():.0%} ({low:.0%} to {high:.0%})"
-
-
-def against(one: dict, results: Mapping[str, dict]) -> str:  # type: ignore[type-arg]
-    """Tasks of the far bin that only this row or only its flat counterpart solved, and McNemar's p."""
-    flat = FLAT[one["cost"]]
-    if one["levels"] == 1 or flat not in results:
-        return ""
-    own, other = np.array(one["success"][-1]), np.array(results[flat]["success"][-1])
-    more, less, p = paired_test(own, other)
-    return f"+{more} -{less}, p = {p:.1g}"
-
-
-def draw(shown: Sequence[dict], titles: Sequence[str]) -> Figure:  # type: ignore[type-arg]
-    """Success by bin, a bar a row."""
-    figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
-    axes = figure.subplots()
-    width = 0.85 / max(len(shown), 1)
-    for number, one in enumerate(shown):
-        rates = [float(np.mean(own)) for own in one["success"]]
-        color = f"C{('latent', 'critic').index(one['cost'])}" if not one["oracle"] else "C2"
-        places = [place + number * width for place in range(len(rates))]
-        axes.bar(places, rates, width * 0.9, label=one["name"], color=color, alpha=0.35 + 0.2 * one["levels"])
-        for place, value in zip(places, rates, strict=True):
-            axes.text(place, value + 0.01, f"{value:.0%}", ha="center", fontsize=6)
-    axes.set_xticks([place + 0.4 for place in range(len(titles))], [f"{title} actions" for title in titles])
-    axes.set(ylim=(0, 1.08), ylabel="success")
-    figure.legend(fontsize=7, ncols=4, loc="outside lower center")
-    return figure
 
 
 if __name__ == "__main__":
