@@ -17,6 +17,7 @@ import torch
 
 from experiments.common import command_line, guarded
 from experiments.goal_reaching.learn import (
+    CHUNK,
     LAYOUTS,
     STUBBORN,
     States,
@@ -138,8 +139,9 @@ def options(study: Path) -> argparse.ArgumentParser:
 def trained(source: Path, folder: Path, given: argparse.Namespace) -> Agent:
     """The run's agent, trained first as far as it is not yet: a run that was cut off goes on after its last stage."""
     config = load(source, [f"train.seed={given.seed}", f"run.dir={folder}"])
-    if given.frames < LAYOUTS * config.train.window:
-        raise ConfigError(f"--frames: {LAYOUTS} layouts need {LAYOUTS * config.train.window:,} frames or more")
+    least = LAYOUTS * max(config.train.window, CHUNK + 1)
+    if given.frames < least:
+        raise ConfigError(f"--frames: {LAYOUTS} layouts need {least:,} frames or more")
     torch.manual_seed(given.seed)
     agent = build_agent(config, env_spec(config.env.id))
     done, seconds = 0, 0.0
