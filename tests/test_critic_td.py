@@ -216,6 +216,20 @@ def test_double_q_takes_the_online_argmin_and_the_targets_value():
     torch.testing.assert_close(goals[rows, 0], expected[rows])
 
 
+def test_a_value_to_go_on_from_stays_within_what_the_energies_seen_allow():
+    """Else gaps, which grow upon themselves, and the values they shift can grow for ever."""
+    torch.manual_seed(0)
+    module = critic(steps=1)
+    module.loss(corridor(), deepcopy(module))
+    assert (module.lowest, module.highest) == (pytest.approx(STEP - 1), pytest.approx(STEP))
+    example, none = corridor(rows=16), torch.zeros(16, 12, dtype=torch.int64)
+    for shift, bound in ((1e6, STEP), (-1e6, STEP - 1)):
+        target = deepcopy(module)
+        target.head.bias.data += shift
+        bootstrap, _ = module._bootstrap(example, target, none, none)
+        torch.testing.assert_close(bootstrap, torch.full_like(bootstrap, bound / (1 - GAMMA)))
+
+
 def test_new_statistics_leave_the_values_of_critic_and_target_as_they_are():
     torch.manual_seed(0)
     module = critic()

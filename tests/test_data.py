@@ -301,6 +301,9 @@ def test_a_share_of_windows_is_drawn_around_terminations(tmp_path):
     held = store.windows(torch.arange(2), torch.full((2,), store.oldest), store.filled)
     assert len(terminals) == int(held.terminated.sum()) > 0
     assert all(held.terminated[row, number - store.oldest] for row, number in terminals.tolist())
-    batch = draw(store, 0, 0, 40, 4, 0.5)
-    assert batch.terminated[:20].any(1).all()
-    assert_equal(batch, draw(store, 0, 0, 40, 4, 0.5))
+    batch = draw(store, 0, 0, 40, 4, 0.25)
+    assert batch.terminated[:10].any(1).all()
+    assert_equal(batch, draw(store, 0, 0, 40, 4, 0.25))
+    plain, most = draw(store, 0, 0, 40, 4), len(terminals)
+    assert 10 < most < 36
+    assert_equal(draw(store, 0, 0, 40, 4, 0.9)[most:], plain[most:])

@@ -13,10 +13,10 @@ def draw(
     """Batch `number`: windows of `window` records, uniform over streams and starts, with replacement.
 
     `terminal_share` of the windows are drawn around records at which an episode terminated (uniform over these,
-    time-outs
-    do not count), as long as there are any: outcomes are rare and everything else is valued by them. A window is
-    consecutive in time and may cross episodes. Raises ValueError where the store holds fewer records a stream than
-    `window`.
+    time-outs do not count): outcomes are rare and everything else is valued by them. While fewer of them are held
+    there are only as many such windows: a critic that sees a single lucky outcome in a quarter of its data learns
+    little else. A window is consecutive in time and may cross episodes. Raises ValueError where the store holds fewer
+    records a stream than `window`.
     """
     starts = store.filled - window + 1
     if starts < 1:
@@ -25,8 +25,8 @@ def draw(
     place = torch.randint(starts * store.num_envs, (batch_size,), generator=generator)
     row, start = place // starts, store.oldest + place % starts
     terminals = store.terminals() if terminal_share > 0 else place[:0]
-    count = round(terminal_share * batch_size)
-    if len(terminals) and count:
+    count = min(round(terminal_share * batch_size), len(terminals))
+    if count:
         chosen = terminals[torch.randint(len(terminals), (count,), generator=generator)]
         # The record that led to the outcome is always inside, unless the window would leave what is held.
         begin = chosen[:, 1] - torch.randint(1, window, (count,), generator=generator)

@@ -61,6 +61,8 @@ class TemporalDifferenceCritic(Critic):
     variance: Tensor
     peak: Tensor
     updates: Tensor
+    lowest: Tensor
+    highest: Tensor
     centres: Tensor
 
     def __init__(self, config: Config, spec: LevelSpec) -> None:
@@ -83,7 +85,8 @@ class TemporalDifferenceCritic(Critic):
             # Nearly equal values at first, but not equal: a tie would always be broken in favour of action 0.
             self.head.weight.mul_(0.1)
             self.head.bias.zero_()
-        for name in ("mean", "variance", "peak", "updates"):
+        # The extreme energies begin at 0: an episode may end, and then nothing is added to its energy any more.
+        for name in ("mean", "variance", "peak", "updates", "lowest", "highest"):
             self.register_buffer(name, torch.zeros(()))
         self.register_buffer("centres", torch.linspace(-config.reach, config.reach, max(config.bins, 2)))
 
@@ -131,6 +134,7 @@ class TemporalDifferenceCritic(Critic):
     def loss(self, batch: CriticBatch, target: Critic) -> Loss:
         """Mean over the records whose step reaches a record or ends the episode; others have no target."""
         features, valid = self._features(batch.states, batch.tokens), batch.reaches | batch.ended
+        self._widen(torch.where(valid, batch.energies, 0.0))
         best = self._expected(self._read(features.detach())).detach().argmin(-1)
         taken = torch.zeros_like(best)
         if self.has_actions:
@@ -170,11 +174,23 @@ class TemporalDifferenceCritic(Critic):
         self, batch: CriticBatch, target: Critic, best: Int[Tensor, "B T"], taken: Int[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
         """The target critic's value of the action that this critic likes best (double Q-learning), and by how much the
-        action taken is worse than the best one by the target critic."""
+        action taken is worse than the best one by the target critic.
+
+        No sum of discounted energies lies outside the extremes of a single one over 1 - gamma. Where the critics differ
+        in what is best, the value of the one's choice by the other errs upwards by gaps that `gap` has multiplied, and
+        without a bound both can grow for ever.
+        """
         assert isinstance(target, TemporalDifferenceCritic)
         values = target.action_values(batch.target_states, batch.tokens)
         lag = values.gather(-1, taken[..., None]).squeeze(-1) - values.amin(-1)
-        return values.gather(-1, best[..., None]).squeeze(-1), lag
+        chosen = values.gather(-1, best[..., None]).squeeze(-1)
+        return chosen.clamp(self.lowest / (1 - self.gamma), self.highest / (1 - self.gamma)), lag
+
+    @torch.no_grad()
+    def _widen(self, energies: Float[Tensor, "B T"]) -> None:
+        """Move the extreme energies seen so far."""
+        self.lowest.copy_(torch.minimum(self.lowest, energies.amin()))
+        self.highest.copy_(torch.maximum(self.highest, energies.amax()))
 
     @torch.no_grad()
     def _track(self, goals: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"], target: Critic) -> None:
