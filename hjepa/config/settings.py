@@ -38,8 +38,7 @@ class TrainConfig(ConfigModel):
     """Consecutive records in a window; more than the environment steps in one step of the top level."""
     terminal_share: float = Field(default=0.25, ge=0, lt=1)
     """Share of the windows drawn around records at which an episode terminated, which are rare and decide what all
-    others
-    are worth; the rest are uniform."""
+    others are worth; at most as many as there are such records. The rest are uniform."""
     mirror: bool = False
     """Whether every second window is seen in a mirror, left and right exchanged, where perception knows how: half the
     world's layouts come for free. Not where a mission speaks of left and right."""
