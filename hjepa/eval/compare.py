@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -157,6 +158,7 @@ def plot_curves(axes: Axes, data: Sequence[RunData], tags: Sequence[str]) -> Non
             for row in values:
                 axes.plot(grid, row, color=color, linewidth=0.5, alpha=0.6)
     axes.set(xlabel="environment frames", ylabel=tags[0] if len(tags) == 1 else "success", ylim=(-0.02, 1.02))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.25)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)
