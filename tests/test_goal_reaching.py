@@ -1,11 +1,12 @@
 """Goal reaching: ways are as short as the walk allows and no shorter, and a near goal is its own subgoal."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from experiments.goal_reaching.results import against, outcome, rate, table
+from experiments.goal_reaching.results import against, outcome, publish, rate, table
 from experiments.goal_reaching.run import chosen, options
 from experiments.goal_reaching.tasks import BINS, Games, OracleWay, make_tasks, put, way_to
 from experiments.goal_reaching.ways import FARTHEST, Ways, fewest_steps, walk
@@ -132,6 +133,15 @@ def test_rows_of_several_seeds_are_pooled_and_compared_where_both_were_played() 
     assert against(outcomes[1], outcomes).startswith("+2 -1, p = ")
     assert against(outcomes[0], outcomes) == ""
     assert table(outcomes).count("\n") == 4
+
+
+def test_a_seed_that_is_still_learning_is_left_out(tmp_path: Path) -> None:
+    row = played([True, False])
+    for seed in (0, 1):
+        (tmp_path / f"seed_{seed}").mkdir()
+    (tmp_path / "seed_0" / "results.json").write_text(json.dumps({"2 levels, critic": row}))
+    publish(tmp_path, None, ["flat, CEM, critic", "2 levels, critic"], "command")
+    assert (tmp_path / "table.md").read_text() == table([outcome("2 levels, critic", {0: {"2 levels, critic": row}})])
 
 
 def test_a_row_of_levels_that_are_not_learned_is_refused() -> None:

@@ -37,7 +37,8 @@ class Outcome:
 
 def publish(runs: Path, study: Path | None, order: Sequence[str], command: str) -> None:
     """Table and figure of all seeds under `runs`, rows in `order`: beside them or, if given, in the study."""
-    folders = sorted(runs.glob("seed_*"), key=seed_of)
+    # A seed of which no row was played yet is still learning.
+    folders = sorted((played.parent for played in runs.glob("seed_*/results.json")), key=seed_of)
     kept = {seed_of(folder): json.loads((folder / "results.json").read_text()) for folder in folders}
     outcomes = [outcome(name, kept) for name in order if any(name in rows for rows in kept.values())]
     target = study or runs
@@ -95,8 +96,10 @@ def against(one: Outcome, outcomes: Sequence[Outcome]) -> str:
     """Tasks of the far bin that only this row or only its flat counterpart solved, of seeds that played both, and
     McNemar's p."""
     flat = next((other for other in outcomes if other.name == FLAT[one.cost]), None)
-    shared = [seed for seed in one.success if flat is not None and seed in flat.success]
-    if one.levels == 1 or flat is None or not shared:
+    if one.levels == 1 or flat is None:
+        return ""
+    shared = [seed for seed in one.success if seed in flat.success]
+    if not shared:
         return ""
     own, other = (np.concatenate([row.success[seed][-1] for seed in shared]) for row in (one, flat))
     more, less, p = paired_test(own, other)
