@@ -1,6 +1,7 @@
 """Goal reaching: ways are as short as the walk allows and no shorter, and a near goal is its own subgoal."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,7 @@ def played(far: list[bool], levels: int = 1) -> dict[str, object]:
         "levels": levels,
         "oracle": False,
         "evaluations": 8.0,
+        "commit": "c0ffee",
     }
 
 
@@ -142,6 +144,27 @@ def test_a_seed_that_is_still_learning_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "seed_0" / "results.json").write_text(json.dumps({"2 levels, critic": row}))
     publish(tmp_path, None, ["flat, CEM, critic", "2 levels, critic"], "command")
     assert (tmp_path / "table.md").read_text() == table([outcome("2 levels, critic", {0: {"2 levels, critic": row}})])
+
+
+def test_seeds_published_before_stay_and_a_seed_played_anew_takes_its_place(tmp_path: Path) -> None:
+    name = "2 levels, critic"
+    study, runs = tmp_path / "study", tmp_path / "runs"
+    study.mkdir()
+    (study / "README.md").write_text("<!-- results -->\n<!-- end of results -->\n")
+
+    def publish_seed(seed: int, far: list[bool]) -> list[tuple[int, list[bool]]]:
+        folder = runs / f"seed_{seed}"
+        folder.mkdir(parents=True)
+        (folder / "results.json").write_text(json.dumps({name: played(far) | {"name": name}}))
+        publish(runs, study, [name], "command")
+        shutil.rmtree(runs)
+        rows = json.loads((study / "results.json").read_text())["rows"]
+        return [(row["seed"], row["success"][-1]) for row in rows]
+
+    publish_seed(1, [True, False])
+    assert publish_seed(0, [True, True]) == [(0, [True, True]), (1, [True, False])]
+    assert publish_seed(1, [False, False]) == [(0, [True, True]), (1, [False, False])]
+    assert "50% (15% to 85%): 100, 0" in (study / "README.md").read_text()
 
 
 def test_a_row_of_levels_that_are_not_learned_is_refused() -> None:

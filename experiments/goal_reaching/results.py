@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from experiments.common import machine, markdown, write_readme
 from experiments.goal_reaching.tasks import BINS
-from hjepa.data import checkpoint
 from hjepa.eval.stats import paired_test, wilson_interval
 
 FLAT = {"latent": "flat, CEM, distance", "critic": "flat, CEM, critic"}
@@ -36,10 +35,12 @@ class Outcome:
 
 
 def publish(runs: Path, study: Path | None, order: Sequence[str], command: str) -> None:
-    """Table and figure of all seeds under `runs`, rows in `order`: beside them or, if given, in the study."""
+    """Table and figure of all seeds under `runs`, rows in `order`: beside them or, if given, in the study, where those
+    of seeds without a run here stay."""
     # A seed of which no row was played yet is still learning.
     folders = sorted((played.parent for played in runs.glob("seed_*/results.json")), key=seed_of)
-    kept = {seed_of(folder): json.loads((folder / "results.json").read_text()) for folder in folders}
+    played = {seed_of(folder): json.loads((folder / "results.json").read_text()) for folder in folders}
+    kept = dict(sorted((published(study) | played).items())) if study else played
     outcomes = [outcome(name, kept) for name in order if any(name in rows for rows in kept.values())]
     target = study or runs
     FigureCanvasAgg(draw(outcomes)).print_png(target / "figure.png")
@@ -48,7 +49,7 @@ def publish(runs: Path, study: Path | None, order: Sequence[str], command: str) 
     print(shown)
     if study is None:
         return
-    commits = {checkpoint.load_latest(folder / "checkpoints")[1]["commit"] for folder in folders}
+    commits = {row["commit"] for rows in kept.values() for row in rows.values()}
     origin = {
         "commit": ", ".join(sorted(commits)),
         "seeds": ", ".join(map(str, kept)),
@@ -58,6 +59,15 @@ def publish(runs: Path, study: Path | None, order: Sequence[str], command: str) 
     rows = [{"seed": seed} | each[name] for name in order for seed, each in kept.items() if name in each]
     (study / "results.json").write_text(json.dumps(origin | {"rows": rows}, indent=1) + "\n")
     write_readme(study, f"{shown}\n![goal reaching](figure.png)\n", origin)
+
+
+def published(study: Path) -> dict[int, dict[str, dict]]:  # type: ignore[type-arg]
+    """Rows of a study's results.json, by seed and name."""
+    rows: dict[int, dict[str, dict]] = {}  # type: ignore[type-arg]
+    if (study / "results.json").exists():
+        for row in json.loads((study / "results.json").read_text())["rows"]:
+            rows.setdefault(row.pop("seed"), {})[row["name"]] = row
+    return rows
 
 
 def seed_of(folder: Path) -> int:

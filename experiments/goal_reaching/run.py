@@ -78,7 +78,7 @@ def main(study: Path, arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     folder = Path(given.runs) / f"seed_{given.seed}"
     rows = chosen(given)
-    agent = trained(study / CONFIG, folder, given)
+    agent, commit = trained(study / CONFIG, folder, given)
     results = json.loads((folder / "results.json").read_text()) if (folder / "results.json").exists() else {}
     tasks = make_tasks(agent.spec.env.id, given.tasks)
     for row in rows:
@@ -93,6 +93,7 @@ def main(study: Path, arguments: Sequence[str] | None = None) -> int:
             "optimal": [[task.optimal for task in own] for own in tasks],
             "evaluations": float(np.mean([one.evaluations for one in played])),
             "seconds": perf_counter() - begin,
+            "commit": commit,
             **asdict(row),
         }
         print(row.name, [f"{one.success.mean():.0%}" for one in played], flush=True)
@@ -136,19 +137,20 @@ def options(study: Path) -> argparse.ArgumentParser:
     return parser
 
 
-def trained(source: Path, folder: Path, given: argparse.Namespace) -> Agent:
-    """The run's agent, trained first as far as it is not yet: a run that was cut off goes on after its last stage."""
+def trained(source: Path, folder: Path, given: argparse.Namespace) -> tuple[Agent, str]:
+    """The run's agent and the commit of its last stage, trained first as far as it is not yet: a run that was cut off
+    goes on after its last stage."""
     config = load(source, [f"train.seed={given.seed}", f"run.dir={folder}"])
     least = LAYOUTS * max(config.train.window, CHUNK + 1)
     if given.frames < least:
         raise ConfigError(f"--frames: {LAYOUTS} layouts need {least:,} frames or more")
     torch.manual_seed(given.seed)
     agent = build_agent(config, env_spec(config.env.id))
-    done, seconds = 0, 0.0
+    done, seconds, learned = 0, 0.0, ""
     if checkpoint.checkpoints(folder / "checkpoints"):
         tensors, meta = checkpoint.load_latest(folder / "checkpoints")[:2]
         agent.load_state_dict(tensors["agent"])
-        done, seconds = meta["stage"], meta["seconds"]
+        done, seconds, learned = meta["stage"], meta["seconds"], meta["commit"]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(dump(config))
     for number, stage in enumerate(stages(agent, config, given), start=1):
@@ -159,10 +161,10 @@ def trained(source: Path, folder: Path, given: argparse.Namespace) -> Agent:
         stage()
         seconds += perf_counter() - begin
         meta = {"stage": number, "frames": 2 * given.frames + walk_frames(agent, given), "seconds": seconds}
-        meta["commit"] = git("rev-parse", "HEAD")
+        meta["commit"] = learned = git("rev-parse", "HEAD")
         tensors = {name: value.detach().contiguous() for name, value in agent.state_dict().items()}
         checkpoint.save(folder / "checkpoints", number, {"agent": tensors}, meta, 1)
-    return agent.eval()
+    return agent.eval(), learned
 
 
 def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[Callable[[], None]]:

@@ -282,7 +282,9 @@ class JEPA(WorldModel):
     def _errors(self, rollout: _Rollout) -> Info:
         """Prediction error after 1, 2, ... steps, relative to the targets' variance (the mean gives 1)."""
         error = (rollout.predictions - rollout.targets).square().mean(-1)
-        variance = rollout.targets[: rollout.lengths[0]].var(0).mean().clamp_min(1e-8)
+        first = rollout.targets[: rollout.lengths[0]]
+        # On the CPU `var` over rows takes ten times as long.
+        variance = (first - first.mean(0)).square().mean().clamp_min(1e-8)
         info = {"rollout_error": masked_mean(error, rollout.reached) / variance}
         steps = zip(error.split(rollout.lengths), rollout.reached.split(rollout.lengths), strict=True)
         for step, (part, mask) in enumerate(steps, start=1):
