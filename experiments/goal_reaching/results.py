@@ -128,9 +128,9 @@ def draw(outcomes: Sequence[Outcome]) -> Figure:
         axes.bar(places, rates.mean(0), width * 0.9, label=one.name, color=color, alpha=0.35 + 0.2 * one.levels)
         if len(rates) > 1:
             axes.plot(np.tile(places, len(rates)), rates.flatten(), "k.", markersize=3)
-        for place, value in zip(places, rates.mean(0), strict=True):
-            axes.text(place, value + 0.01, f"{value:.0%}", ha="center", fontsize=6)
+        for place, value, top in zip(places, rates.mean(0), rates.max(0), strict=True):
+            axes.text(place, top + 0.015, f"{100 * value:.0f}", ha="center", fontsize=7)
     axes.set_xticks([place + 0.4 for place in range(len(TITLES))], [f"{title} actions" for title in TITLES])
-    axes.set(ylim=(0, 1.08), ylabel="success")
+    axes.set(ylim=(0, 1.08), ylabel="success (numbers: %)")
     figure.legend(fontsize=7, ncols=4, loc="outside lower center")
     return figure
