@@ -9,15 +9,16 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from pydantic import JsonValue
 
 from hjepa.cli import main as hjepa
-from hjepa.config import UserError
+from hjepa.config import ConfigError, UserError
 from hjepa.config.jobs import Job, run_jobs
 from hjepa.config.sweep import SweepConfig, combinations, pending, read_sweep
 from hjepa.eval.runs import RunData, read_runs
@@ -47,6 +48,16 @@ class Study:
     publish: bool
     overrides: tuple[str, ...]
     command: str
+    arms: tuple[str, ...] = ()
+    """All arms of the sweep file, of which `sweep` may have but some."""
+
+    def published(self) -> list[dict[str, Any]]:
+        """Rows of results.json that stay as they are where others are published: of arms that are not asked for."""
+        source = self.folder / "results.json"
+        others = set(self.arms) - set(self.sweep.arms)
+        if not self.publish or not others or not source.exists():
+            return []
+        return [row for row in json.loads(source.read_text())["rows"] if row["arm"] in others]
 
     def train(self) -> list[TrainedRun]:
         """Train what is not trained yet, and return all of the runs; leaves with status 1 where one failed."""
@@ -71,6 +82,8 @@ class Study:
         target = self.folder if self.publish else Path(self.sweep.dir)
         table = markdown(rows, columns)
         origin = provenance(Path(run.dir) for run in combinations(self.sweep)) | {"command": self.command}
+        earlier = {commit for row in self.published() for commit in row["commit"].split(", ")}
+        origin["commit"] = ", ".join(sorted({*origin["commit"].split(", "), *earlier}))
         document = origin | {"rows": [asdict(row) for row in rows]}  # type: ignore[call-overload]
         (target / "results.json").write_text(json.dumps(document, indent=1) + "\n")
         FigureCanvasAgg(figure).print_png(target / "figure.png")
@@ -81,8 +94,9 @@ class Study:
         return 0
 
 
-def study(script: str, description: str, arguments: Sequence[str] | None) -> Study:
-    """The study of a script, from its command line. ConfigError for mistakes in its sweep."""
+def study(script: str, description: str, arguments: Sequence[str] | None, by_arm: bool = False) -> Study:
+    """The study of a script, from its command line, with `--arms` where it can be published `by_arm`. ConfigError for
+    mistakes in its sweep."""
     folder = Path(script).parent
     parser = argparse.ArgumentParser(prog=f"python -m experiments.{folder.name}.run", description=description)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings for every run")
@@ -90,14 +104,26 @@ def study(script: str, description: str, arguments: Sequence[str] | None) -> Stu
     parser.add_argument("--frames", type=int, metavar="N", help="frames a run is trained for, in place of its config's")
     parser.add_argument("--episodes", type=int, default=200, metavar="N", help="held-out episodes (%(default)s)")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="folder of the runs, in place of the sweep's")
+    if by_arm:
+        parser.add_argument("--arms", metavar="A,B", help="these arms alone; what is published of others stays")
     parser.add_argument("--publish", action="store_true", help="write table and figure into the study's README")
     given = parser.parse_intermixed_args(arguments)
     sweep = read_sweep(folder / "sweep.yaml")
     sweep = sweep.model_copy(update={"dir": str(given.runs)}) if given.runs else sweep
+    arms = tuple(sweep.arms)
+    if by_arm and given.arms:
+        sweep = sweep.model_copy(update={"arms": chosen(sweep, given.arms.split(","))})
     frames = [f"train.frames={given.frames}"] if given.frames is not None else []
     overrides = ("train.threads=1", *frames, *given.overrides)
     command = command_line(parser, arguments)
-    return Study(folder, sweep, given.jobs, given.episodes, given.publish, overrides, command)
+    return Study(folder, sweep, given.jobs, given.episodes, given.publish, overrides, command, arms)
+
+
+def chosen(sweep: SweepConfig, names: Sequence[str]) -> dict[str, dict[str, JsonValue]]:
+    """The settings of some arms, in the order of the sweep. ConfigError for one that there is not."""
+    if unknown := [name for name in names if name not in sweep.arms]:
+        raise ConfigError(f"--arms: there is no {unknown[0]!r}; there are: {', '.join(sweep.arms) or 'none'}")
+    return {name: settings for name, settings in sweep.arms.items() if name in names}
 
 
 def command_line(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> str:

@@ -1,12 +1,13 @@
 """Success of the arms of a study on held-out episodes, for its table and its figure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, median
+from typing import Any
 
 from matplotlib.axes import Axes
 
-from experiments.common import TrainedRun, arms_of, dots, results
+from experiments.common import Study, TrainedRun, arms_of, dots, provenance, results
 from hjepa.eval.compare import group_rows, shared_tags
 
 
@@ -28,6 +29,8 @@ class Outcome:
     frames_to_50: float | None
     """Median over the runs, of success while training; None where half of them or more never got there."""
     frames_to_90: float | None
+    commit: str
+    """Of its runs; several are parted by commas."""
 
 
 COLUMNS: dict[str, Callable[[Outcome], str]] = {
@@ -40,6 +43,7 @@ COLUMNS: dict[str, Callable[[Outcome], str]] = {
     "evaluations": lambda row: f"{row.evaluations:.0f}",
     "frames to 50 %": lambda row: frames(row.frames_to_50),
     "frames to 90 %": lambda row: frames(row.frames_to_90),
+    "commit": lambda row: ", ".join(commit[:7] for commit in row.commit.split(", ")),
 }
 
 
@@ -64,9 +68,21 @@ def outcomes(runs: Sequence[TrainedRun], modes: Sequence[str], episodes: int) ->
                     mean(one["evaluations_per_decision"] for one in played),
                     learned[arm].frames_to_50 if arm in learned else None,
                     learned[arm].frames_to_90 if arm in learned else None,
+                    provenance(folders)["commit"],
                 )
             )
     return rows
+
+
+def joined(study: Study, rows: Sequence[Outcome]) -> list[Outcome]:
+    """These rows and those published before that stay, in the order of the sweep."""
+    return sorted([*rows, *map(outcome_of, study.published())], key=lambda row: (study.arms.index(row.arm), row.mode))
+
+
+def outcome_of(row: Mapping[str, Any]) -> Outcome:
+    """A row of results.json."""
+    rates = tuple(row["success_by_run"])
+    return Outcome(**{name: value for name, value in row.items() if name != "success_by_run"}, success_by_run=rates)
 
 
 def draw_success(axes: Axes, rows: Sequence[Outcome]) -> None:

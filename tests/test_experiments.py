@@ -1,11 +1,14 @@
 """The shipped studies: every run of every sweep has a valid config, and what they publish names its origin."""
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from hjepa.config import load
+from experiments.common import Study, chosen
+from experiments.outcomes import COLUMNS, Outcome, joined
+from hjepa.config import ConfigError, load
 from hjepa.config.sweep import combinations, read_sweep
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -39,3 +42,24 @@ def test_published_rows_of_goal_reaching_are_those_of_the_readme(study: str) -> 
     assert all(results[key] for key in ("commit", "seeds", "machine", "command"))
     assert all(f"| {row['name']} |" in table for row in results["rows"])
     assert table in (EXPERIMENTS / study / "README.md").read_text()
+
+
+def test_arms_are_chosen_in_the_order_of_the_sweep_and_unknown_ones_refused() -> None:
+    sweep = read_sweep(EXPERIMENTS / "flat_vs_hierarchical" / "sweep.yaml")
+    first, second, *_ = sweep.arms
+    assert list(chosen(sweep, [second, first])) == [first, second]
+    with pytest.raises(ConfigError, match="there is no 'four_levels'; there are: multiroom_n6_one_level"):
+        chosen(sweep, ["four_levels"])
+
+
+def test_what_is_published_of_arms_that_are_not_asked_for_stays(tmp_path: Path) -> None:
+    sweep = read_sweep(EXPERIMENTS / "flat_vs_hierarchical" / "sweep.yaml")
+    first, second, third = list(sweep.arms)[:3]
+    old = [Outcome(arm, "1", 0.5, (0.25, 0.75), 9.0, 4.0, 7.0, None, None, "c0ffee") for arm in (first, second, third)]
+    (tmp_path / "results.json").write_text(json.dumps({"rows": [asdict(row) for row in old]}))
+    new = replace(old[1], success=1.0, success_by_run=(1.0, 1.0), commit="decade")
+    some = sweep.model_copy(update={"arms": chosen(sweep, [second])})
+    study = Study(tmp_path, some, 1, 200, True, (), "command", tuple(sweep.arms))
+    assert joined(study, [new]) == [old[0], new, old[2]]
+    assert joined(replace(study, publish=False), [new]) == [new]
+    assert COLUMNS["each run"](new) == "100%, 100%" and COLUMNS["commit"](new) == "decade"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from experiments.common import arms_of, guarded, study
-from experiments.outcomes import COLUMNS, draw_success, outcomes
+from experiments.outcomes import COLUMNS, draw_success, joined, outcomes
 from hjepa.eval.compare import plot_curves, shared_tags
 
 MODES = ("1", "2")
@@ -17,10 +17,10 @@ MODES = ("1", "2")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train both arms, play held-out episodes in both modes, and compare."""
-    levels = study(__file__, __doc__ or "", arguments)
+    levels = study(__file__, __doc__ or "", arguments, by_arm=True)
     runs = levels.train()
     levels.play(runs, MODES)
-    rows, data = outcomes(runs, MODES, levels.episodes), arms_of(runs)
+    rows, data = joined(levels, outcomes(runs, MODES, levels.episodes)), arms_of(runs)
     figure = Figure(figsize=(15, 5.5), dpi=90, layout="constrained")
     left, right = figure.subplots(1, 2)
     plot_curves(left, data, shared_tags(data))
