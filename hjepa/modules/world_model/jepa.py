@@ -284,7 +284,7 @@ class JEPA(WorldModel):
         error = (rollout.predictions - rollout.targets).square().mean(-1)
         first = rollout.targets[: rollout.lengths[0]]
         # On the CPU `var` over rows takes ten times as long.
-        variance = (first - first.mean(0)).square().mean().clamp_min(1e-8)
+        variance = ((first - first.mean(0)).square().sum(0).mean() / (len(first) - 1)).clamp_min(1e-8)
         info = {"rollout_error": masked_mean(error, rollout.reached) / variance}
         steps = zip(error.split(rollout.lengths), rollout.reached.split(rollout.lengths), strict=True)
         for step, (part, mask) in enumerate(steps, start=1):
