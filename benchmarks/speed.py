@@ -19,7 +19,7 @@ from hjepa.config import ConfigError, UserError
 from hjepa.config.registry import kinds
 from hjepa.eval.stats import percentile
 from hjepa.train.hardware import hardware
-from hjepa.train.run import git
+from hjepa.train.run import commit, git
 
 FOLDER = Path(__file__).parent
 BATCHES = (1, 16)
@@ -188,7 +188,7 @@ def origin(given: argparse.Namespace, words: Sequence[str]) -> dict[str, str]:
         "hardware": hardware(),
         "device": f"{given.device}, {given.precision}{', compiled' * given.compile}",
         "torch": torch.__version__,
-        "commit": git("rev-parse", "HEAD") + changed,
+        "commit": commit() + changed,
     }
 
 

@@ -36,7 +36,7 @@ from hjepa.build import build_agent
 from hjepa.config import ConfigError, RunConfig, dump, load
 from hjepa.data import checkpoint
 from hjepa.envs.make import env_spec
-from hjepa.train.run import git
+from hjepa.train.run import commit
 
 CONFIG = "config.yaml"
 
@@ -78,7 +78,7 @@ def main(study: Path, arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     folder = Path(given.runs) / f"seed_{given.seed}"
     rows = chosen(given)
-    agent, commit = trained(study / CONFIG, folder, given)
+    agent, learned = trained(study / CONFIG, folder, given)
     results = json.loads((folder / "results.json").read_text()) if (folder / "results.json").exists() else {}
     tasks = make_tasks(agent.spec.env.id, given.tasks)
     for row in rows:
@@ -93,7 +93,7 @@ def main(study: Path, arguments: Sequence[str] | None = None) -> int:
             "optimal": [[task.optimal for task in own] for own in tasks],
             "evaluations": float(np.mean([one.evaluations for one in played])),
             "seconds": perf_counter() - begin,
-            "commit": commit,
+            "commit": learned,
             **asdict(row),
         }
         print(row.name, [f"{one.success.mean():.0%}" for one in played], flush=True)
@@ -161,7 +161,7 @@ def trained(source: Path, folder: Path, given: argparse.Namespace) -> tuple[Agen
         stage()
         seconds += perf_counter() - begin
         meta = {"stage": number, "frames": 2 * given.frames + walk_frames(agent, given), "seconds": seconds}
-        meta["commit"] = learned = git("rev-parse", "HEAD")
+        meta["commit"] = learned = commit()
         tensors = {name: value.detach().contiguous() for name, value in agent.state_dict().items()}
         checkpoint.save(folder / "checkpoints", number, {"agent": tensors}, meta, 1)
     return agent.eval(), learned

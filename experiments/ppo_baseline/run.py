@@ -18,7 +18,7 @@ from experiments.ppo_baseline.results import COLUMNS, Result, origin, play, read
 from hjepa.config import ConfigError
 from hjepa.envs.make import env_spec
 from hjepa.train.hardware import hardware
-from hjepa.train.run import git
+from hjepa.train.run import commit
 
 LIBRARIES = ("stable-baselines3", "torch", "minigrid")
 
@@ -59,7 +59,7 @@ def train(given: argparse.Namespace, folder: Path, command: str) -> Result:
         sampled=play(PPOAgent(model, greedy=False), given.env, given.suite_seed, given.episodes),
         hardware=hardware(),
         libraries=", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES),
-        commit=git("rev-parse", "HEAD"),
+        commit=commit(),
         command=command,
     )
 

@@ -182,7 +182,7 @@ def provenance(config: RunConfig) -> dict[str, str | int | list[str]]:
     """What made this run: code version, library versions, hardware, command line, seed."""
     return {
         "hjepa": hjepa.__version__,
-        "commit": git("rev-parse", "HEAD"),
+        "commit": commit(),
         "changed_files": git("status", "--porcelain").splitlines(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -192,6 +192,12 @@ def provenance(config: RunConfig) -> dict[str, str | int | list[str]]:
         "command": sys.argv,
         "seed": config.train.seed,
     }
+
+
+def commit() -> str:
+    """Commit of the package's own checkout; "unknown" where it has none (an installed package, an unpacked archive)."""
+    # A folder that another repository only happens to lie around is not that repository's.
+    return git("rev-parse", "HEAD") if git("ls-files", "__init__.py") else "unknown"
 
 
 def git(*arguments: str) -> str:
