@@ -55,8 +55,6 @@ class States(TensorStruct):
     state: Float[Tensor, "N T D"]
     action: Int[Tensor, "N T"]
     """Taken at each record, -1 at the end of an episode."""
-    view: Int[Tensor, "N T"]
-    """Code of what was seen."""
     place: Int[Tensor, "N T"]
     """Code of where the agent was seen, and which way it looked, whatever else there was to see."""
     is_first: Bool[Tensor, "N T"]
@@ -194,10 +192,9 @@ def perceive(agent: Agent, config: RunConfig, frames: int, number: int, rows: in
     for record in wander(config, frames, number, rows, repeat):
         task = agent.configure(record.mission)
         state, carry = agent.perceive(record.observation, record, carry, task)  # type: ignore[arg-type]
-        seen = (observation_code(record.image), place_code(record.image))
-        parts.append((state, record.previous_action, *seen, record.is_first, record.truncated))
-    state, previous, view, place, first, cut = (torch.stack(part, 1) for part in zip(*parts, strict=True))
-    return States(state, actions_taken(previous, first), view, place, first, cut)
+        parts.append((state, record.previous_action, place_code(record.image), record.is_first, record.truncated))
+    state, previous, place, first, cut = (torch.stack(part, 1) for part in zip(*parts, strict=True))
+    return States(state, actions_taken(previous, first), place, first, cut)
 
 
 def place_code(image: UInt8[Tensor, "N W V 3"]) -> Int[Tensor, " N"]:
@@ -342,7 +339,7 @@ def one_ahead(
 def learn_critic(
     agent: Agent, config: RunConfig, states: States, ways: Ways, others: States, level: int, updates: int
 ) -> None:
-    """The critic of a level: the fewest of its steps from a view to where the agent is in another of the same walk,
+    """The critic of a level: the fewest of its steps from where the agent is to where another view of the walk has it,
     along what was walked there; and predictions, from another walk, judged as what they are of."""
     generator = torch.Generator().manual_seed(config.train.seed + level)
     critic, span = agent.critics[level], agent.spec.levels[level].span

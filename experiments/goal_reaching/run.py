@@ -178,7 +178,7 @@ def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[C
     @cache
     def long() -> tuple[States, Ways]:
         states = perceive(agent, config, walk_frames(agent, given), 1, config.env.num_envs)
-        ways = Ways(states.view, states.place, states.is_first, states.truncated)
+        ways = Ways(states.place, states.is_first, states.truncated)
         if not ways.walks:
             raise ConfigError(f"--walks: {given.walks} are fewer than the {config.env.num_envs} walked side by side")
         return states, ways

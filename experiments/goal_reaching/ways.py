@@ -1,12 +1,13 @@
-"""The fewest steps from a view to a place along anything that was walked: hindsight over a walk's own records.
+"""The fewest steps from a place to another along anything that was walked: hindsight over a walk's own records.
 
-What a walk shows of two views is a way between them, mostly a roundabout one. Pieces of it can be put together, since
-the same view was met more than once: search on the replay buffer (Eysenbach et al. 2019, SoRB, arXiv 1906.05253), here
-with views that are equal in place of views that are near. Nothing is asked of the environment: a step that was never
-taken is not known, and a way that nobody found does not exist.
+What a walk shows of two places is a way between them, mostly a roundabout one. Pieces of it can be put together, since
+the same place was come to more than once: search on the replay buffer (Eysenbach et al. 2019, SoRB, arXiv 1906.05253),
+here with places that are the same in place of views that are near. Nothing is asked of the environment: a step that was
+never taken is not known, and a way that nobody found does not exist.
 
-A goal is where a view shows the agent: how the doors stand in it is not asked for. Asked for the whole view, to be in
-the last room with the first door shut is a long way about.
+A place is where a view shows the agent, and which way it looks. How doors stand is asked for neither where a way begins
+nor where it ends: what opening them takes is left out, a step or two of a way, and in return a walk has a few hundred
+places to come back to, not thousands of views that differ in a door far off.
 """
 
 from dataclasses import dataclass
@@ -22,70 +23,65 @@ FARTHEST = 254
 
 @dataclass(frozen=True)
 class Walk:
-    """One episode: its records, what each of them saw, and how far it is from there to where others saw the agent."""
+    """One episode: its places, what was seen there, and how far it is from each to the others."""
 
     row: int
-    record: Int[Tensor, " V"]
-    """Of each view, a record that saw it."""
-    place: Int[Tensor, " V"]
-    """Of each view, the number of the place and heading that it shows the agent in."""
-    steps: UInt8[Tensor, "V P"]
-    """Fewest environment steps from a view to a place and heading along what was walked."""
+    records: Int[Tensor, " T"]
+    """All of its records, by place."""
+    first: Int[Tensor, " P"]
+    """Where those of each place begin among them."""
+    count: Int[Tensor, " P"]
+    """How many of them there are."""
+    steps: UInt8[Tensor, "P P"]
+    """Fewest environment steps from a place to another along what was walked."""
+
+    def draw(self, place: Int[Tensor, " N"], generator: torch.Generator) -> Int[Tensor, " N"]:
+        """One of the records of each place."""
+        share = torch.rand(len(place), generator=generator)
+        return self.records[self.first[place] + (share * self.count[place]).long()]
 
 
 class Ways:
-    """Walks by episode, to draw pairs of views from."""
+    """Walks by episode, to draw pairs of records from."""
 
     def __init__(
-        self,
-        view: Int[Tensor, "N T"],
-        place: Int[Tensor, "N T"],
-        is_first: Bool[Tensor, "N T"],
-        truncated: Bool[Tensor, "N T"],
+        self, place: Int[Tensor, "N T"], is_first: Bool[Tensor, "N T"], truncated: Bool[Tensor, "N T"]
     ) -> None:
-        """Views and places as codes, where episodes begin and where they end. One that the data cut short is left out:
-        a walk of half the length knows ways a third longer, and a critic told both learns which layouts had which."""
+        """Places as codes, where episodes begin and where they end. One that the data cut short is left out: a walk of
+        half the length knows ways a third longer, and a critic told both learns which layouts had which."""
         self.walks: list[Walk] = []
-        for row in range(len(view)):
-            begins = [*is_first[row].nonzero().squeeze(1).tolist(), view.shape[1]]
+        for row in range(len(place)):
+            begins = [*is_first[row].nonzero().squeeze(1).tolist(), place.shape[1]]
             self.walks += [
-                walk(row, begin, view[row, begin:end], place[row, begin:end])
-                for begin, end in pairwise(begins)
-                if truncated[row, end - 1]
+                walk(row, begin, place[row, begin:end]) for begin, end in pairwise(begins) if truncated[row, end - 1]
             ]
 
     def pairs(
-        self, count: int, generator: torch.Generator, walks: int = 16
+        self, count: int, generator: torch.Generator, walks: int = 32
     ) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"], Int[Tensor, " P"], Float[Tensor, " P"]]:
-        """Row, two records of it, and the fewest steps from the one to where the other was; P is `count` at most."""
+        """Row, two records of it, and the fewest steps from where the one was to where the other was; P is `count` at
+        most."""
         found: list[tuple[Tensor, ...]] = []
         for number in torch.randint(len(self.walks), (walks,), generator=generator).tolist():
             own = self.walks[number]
-            begin, end = torch.randint(len(own.record), (2, count // walks), generator=generator)
-            steps = own.steps[begin, own.place[end]]
+            begin, end = torch.randint(len(own.count), (2, count // walks), generator=generator)
+            steps = own.steps[begin, end]
             known = steps <= FARTHEST
-            row = torch.full_like(begin, own.row)
-            found.append((row[known], own.record[begin[known]], own.record[end[known]], steps[known].float()))
+            ends = (own.draw(place[known], generator) for place in (begin, end))
+            found.append((torch.full_like(begin[known], own.row), *ends, steps[known].float()))
         row, begin, end, steps = (torch.cat(part) for part in zip(*found, strict=True))
         return row, begin, end, steps
 
 
-def walk(row: int, begin: int, view: Int[Tensor, " T"], place: Int[Tensor, " T"]) -> Walk:
+def walk(row: int, begin: int, place: Int[Tensor, " T"]) -> Walk:
     """The walk of an episode that begins at record `begin` of a row."""
-    _, node = view.unique(return_inverse=True)
-    count = int(node.max()) + 1
-    record = torch.empty(count, dtype=torch.int64)
-    record[node] = torch.arange(len(view)) + begin
+    _, node, count = place.unique(return_inverse=True, return_counts=True)
     edges = torch.stack((node[:-1], node[1:])).unique(dim=1)
-    number = place[record - begin].unique(return_inverse=True)[1]
-    steps = fewest_steps(edges, count)
-    nearest = steps.new_full((count, int(number.max()) + 1), FARTHEST + 1)
-    nearest.scatter_reduce_(1, number.expand(count, -1), steps, "amin")
-    return Walk(row, record, number, nearest)
+    return Walk(row, node.argsort() + begin, count.cumsum(0) - count, count, fewest_steps(edges, len(count)))
 
 
 def fewest_steps(edges: Int[Tensor, "2 E"], count: int) -> UInt8[Tensor, "V V"]:
-    """From every view to every other, breadth first, all at once: 255 where there is no way."""
+    """From every place to every other, breadth first, all at once: 255 where there is no way."""
     before = predecessors(edges, count)
     # Row v of `reached`: whence v can be reached; as long as it cannot, the way is a step longer.
     reached, steps = torch.eye(count, dtype=torch.uint8), torch.zeros(count, count, dtype=torch.uint8)
@@ -101,7 +97,7 @@ def fewest_steps(edges: Int[Tensor, "2 E"], count: int) -> UInt8[Tensor, "V V"]:
 
 
 def predecessors(edges: Int[Tensor, "2 E"], count: int) -> Int[Tensor, "V K"]:
-    """Of each view, those from which it was reached in one step; itself where there are fewer than of others."""
+    """Of each place, those from which it was reached in one step; itself where there are fewer than of others."""
     begin, end = edges[:, edges[1].argsort()]
     number = torch.bincount(end, minlength=count)
     place = torch.arange(len(end)) - (number.cumsum(0) - number)[end]

@@ -22,8 +22,6 @@ FOUR_ROOMS_ID = "hjepa/FourRooms-v0"
 MULTI_ROOM_ID = "hjepa/MultiRoom-N4-v0"
 MAX_STEPS = 4000
 """Long enough for a walk to see nearly all there is: about 1,000 places and headings."""
-MAX_STEPS_BEHIND_DOORS = 8000
-"""The same with what is seen under the conditions of three doors: 1,400 to 2,400 views."""
 
 
 class SeenWhole(MiniGridEnv):
@@ -68,7 +66,7 @@ class OpenMultiRoom(SeenWhole, MultiRoomEnv):
     """Four rooms in a row, joined by three closed doors; the agent starts in the first."""
 
     def __init__(self, render_mode: str | None = None) -> None:
-        super().__init__(4, 4, 7, max_steps=MAX_STEPS_BEHIND_DOORS, render_mode=render_mode)
+        super().__init__(4, 4, 7, max_steps=MAX_STEPS, render_mode=render_mode)
         self.see_whole(4)
 
     def step(self, action: int) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
