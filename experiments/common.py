@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from pydantic import JsonValue
 
 from hjepa.cli import main as hjepa
-from hjepa.config import ConfigError, UserError
+from hjepa.config import ConfigError, UserError, load
 from hjepa.config.jobs import Job, run_jobs
 from hjepa.config.sweep import SweepConfig, combinations, pending, read_sweep
+from hjepa.envs.make import env_spec
 from hjepa.eval.runs import RunData, read_runs
 
 Row = TypeVar("Row")
@@ -161,9 +162,18 @@ def results(folder: Path, mode: str) -> list[dict[str, float]]:
 
 
 def arms_of(runs: Sequence[TrainedRun]) -> list[RunData]:
-    """Curves of the runs, those of an arm in one group."""
+    """Curves of the runs, those of an arm in one group; none of a run in which only success could end an episode."""
     data = read_runs([trained.folder for trained in runs])
-    return [replace(one, group=trained.arm, label=trained.arm) for one, trained in zip(data, runs, strict=True)]
+    return [
+        replace(one, group=trained.arm, label=trained.arm, curves=one.curves if may_fail(trained.folder) else {})
+        for one, trained in zip(data, runs, strict=True)
+    ]
+
+
+def may_fail(folder: Path) -> bool:
+    """Whether a run was long enough for an episode to run out of time."""
+    config = load(folder / "config.yaml")
+    return config.train.frames >= config.env.num_envs * env_spec(config.env.id).max_steps
 
 
 def dots(axes: Axes, values: Mapping[str, Sequence[float]], color: str = "C0", shift: float = 0.0) -> None:

@@ -27,7 +27,8 @@ class Outcome:
     evaluations: float
     """Predictor evaluations a decision."""
     frames_to_50: float | None
-    """Median over the runs, of success while training; None where half of them or more never got there."""
+    """Median over the runs, of success while training; None where half of them or more never got there, or where only
+    success could end an episode."""
     frames_to_90: float | None
     commit: str
     """Of its runs; several are parted by commas."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.common import Study, chosen
+from experiments.common import Study, TrainedRun, arms_of, chosen
 from experiments.outcomes import COLUMNS, Outcome, joined
-from hjepa.config import ConfigError, load
+from hjepa.config import ConfigError, dump, load
 from hjepa.config.sweep import combinations, read_sweep
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -63,3 +63,13 @@ def test_what_is_published_of_arms_that_are_not_asked_for_stays(tmp_path: Path) 
     assert joined(study, [new]) == [old[0], new, old[2]]
     assert joined(replace(study, publish=False), [new]) == [new]
     assert COLUMNS["each run"](new) == "100%, 100%" and COLUMNS["commit"](new) == "decade"
+
+
+@pytest.mark.parametrize(("frames", "shown"), [(16 * 2560 - 1, False), (16 * 2560, True)])
+def test_a_run_in_which_only_success_ends_an_episode_shows_no_curve(tmp_path: Path, frames: int, shown: bool) -> None:
+    """DoorKey-16x16 gives an episode 2,560 steps; its training success is 100 % until the first one fails."""
+    config = load(EXPERIMENTS.parent / "configs" / "doorkey_16x16.yaml", [f"train.frames={frames}"])
+    (tmp_path / "config.yaml").write_text(dump(config))
+    (tmp_path / "metrics.csv").write_text("frames,tag,value\n" + "".join(f"{n},train/success,1.0\n" for n in (1, 2)))
+    (run,) = arms_of([TrainedRun("arm", tmp_path)])
+    assert ("train/success" in run.curves) == shown
