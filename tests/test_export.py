@@ -6,7 +6,7 @@ from pathlib import Path
 
 import hjepa
 from hjepa.cli import main
-from hjepa.train.run import commit
+from hjepa.train.run import commit, git
 
 DEBUG = Path(__file__).parent.parent / "configs" / "debug.yaml"
 QUIET = [f"log.{name}_every=0" for name in ("strips", "prediction", "critic", "probes", "projector")]
@@ -44,7 +44,7 @@ def test_the_commit_is_of_the_packages_own_checkout_or_unknown(tmp_path, monkeyp
     around = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
     for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "around"]):
         subprocess.run([*around, *command], check=True)
-    assert commit() == "unknown"
+    assert commit() == "unknown" and git("status", "--porcelain") == ""
     for command in (["add", "site"], ["commit", "-q", "-m", "its own"]):
         subprocess.run([*around, *command], check=True)
     assert len(commit()) == 40

@@ -196,12 +196,16 @@ def provenance(config: RunConfig) -> dict[str, str | int | list[str]]:
 
 def commit() -> str:
     """Commit of the package's own checkout; "unknown" where it has none (an installed package, an unpacked archive)."""
-    # A folder that another repository only happens to lie around is not that repository's.
-    return git("rev-parse", "HEAD") if git("ls-files", "__init__.py") else "unknown"
+    return git("rev-parse", "HEAD") or "unknown"
 
 
 def git(*arguments: str) -> str:
     """Output of git about the package's own checkout; empty where there is none."""
+    # A folder that another repository only happens to lie around is not that repository's.
+    return _run_git(*arguments) if _run_git("ls-files", "__init__.py") else ""
+
+
+def _run_git(*arguments: str) -> str:
     command = ["git", "-C", str(Path(hjepa.__file__).parent), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
