@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.goal_reaching.learn import imagined
 from experiments.goal_reaching.results import against, outcome, publish, rate, table
 from experiments.goal_reaching.run import chosen, options
 from experiments.goal_reaching.tasks import BINS, Games, OracleWay, make_tasks, put, way_to
@@ -14,6 +15,7 @@ from experiments.goal_reaching.ways import FARTHEST, Ways, fewest_steps, walk
 from hjepa.build import build_agent
 from hjepa.config import ConfigError, load
 from hjepa.envs.full_view import MULTI_ROOM_ID
+from hjepa.envs.make import env_spec
 from hjepa.envs.seeds import held_out_seed
 from hjepa.envs.vector import VectorEnv
 from hjepa.eval.shortest_path import CLOSED, OPEN, TOGGLE
@@ -37,7 +39,7 @@ def test_pieces_of_a_walk_are_put_together_within_an_episode_alone() -> None:
     first, cut = torch.zeros_like(place, dtype=torch.bool), torch.zeros_like(place, dtype=torch.bool)
     first[0, [0, 6, 8]] = True
     cut[0, [5, 7]] = True
-    ways = Ways(place, first, cut)
+    ways = Ways(place, torch.zeros_like(place), first, cut, 1)
     assert [len(walk.count) for walk in ways.walks] == [5, 2]
     row, begin, end, steps = ways.pairs(4096, torch.Generator().manual_seed(0))
     found = {
@@ -56,10 +58,53 @@ def test_pieces_of_a_walk_are_put_together_within_an_episode_alone() -> None:
 
 def test_every_record_of_a_place_is_drawn_for_it_and_for_no_other() -> None:
     place = torch.tensor([5, 3, 5, 7, 3, 5])
-    own = walk(0, 100, place)
+    own = walk(0, 100, place, torch.zeros_like(place), 1)
     assert own.steps.shape == (3, 3) and own.count.tolist() == [2, 3, 1]
     drawn = own.draw(torch.arange(3).repeat_interleave(50), torch.Generator().manual_seed(0)).view(3, 50)
     assert [set(each.tolist()) for each in drawn] == [{101, 104}, {100, 102, 105}, {103}]
+
+
+def test_what_actions_come_to_is_looked_up_where_each_was_tried() -> None:
+    """On a line of three places: 0 stays, 1 goes ahead if a door in the middle is open, which it is not at first."""
+    place = torch.tensor([7, 7, 8, 8, 9, 8, 7])
+    action = torch.tensor([0, 1, 1, 1, 2, 2, -1])
+    own = walk(3, 50, place, action, 3)
+    nowhere = [-1, -1, -1]
+    assert own.after.tolist() == [[0, 1, -1], [-1, -1, 0], [-1, -1, 1], nowhere]
+    ways = Ways(place[None], action[None], torch.arange(7)[None] == 0, torch.arange(7)[None] == 6, 3)
+    tries = ways.tries(3200, 2, torch.Generator().manual_seed(0))
+    steps = {}
+    for row in range(len(tries.row)):
+        begin, goal = int(tries.begin[row]), int(place[tries.goal[row]])
+        for done in (1, 2):
+            if tries.known[row, done - 1]:
+                key = (int(place[begin]), *tries.action[row, :done].tolist(), goal)
+                steps.setdefault(key, set()).add(int(tries.steps[row, done - 1]))
+    # Never done in this order, and known all the same; what was walked is known though the door was shut and then open.
+    assert steps[7, 0, 0, 9] == {2} and steps[7, 1, 2, 9] == {2} and steps[9, 2, 2, 7] == {0}
+    assert steps[8, 1, 1, 9] == {0} and steps[8, 1, 8] == {0, 1}
+    assert (8, 0, 8) not in steps and (7, 2, 7) not in steps and (7, 1, 0, 8) not in steps
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_predictions_are_of_the_states_that_actions_come_to(level: int) -> None:
+    """As many as the level below rolls out in a step of the level, and the level's own; each as if it were alone."""
+    config = load("experiments/goal_reaching/config.yaml")
+    torch.manual_seed(0)
+    agent = build_agent(config, env_spec(config.env.id)).eval()
+    length = (5, 5, 15)[level]
+    generator = torch.Generator().manual_seed(0)
+    state = torch.randn(3, agent.spec.levels[0].dim, generator=generator)
+    action = torch.randint(3, (3, length), generator=generator)
+    predicted, ends = imagined(agent, state, action, level)
+    assert ends == ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 5], [5, 10, 15, 15])[level]
+    assert [len(each) for each in predicted] == [3] * len(ends)
+    # What is done later does not change what comes of what was done before.
+    other = action.clone()
+    other[:, -1] = (action[:, -1] + 1) % 3
+    again, _ = imagined(agent, state, other, level)
+    same = [torch.allclose(one, two, atol=1e-5) for one, two in zip(predicted, again, strict=True)]
+    assert same == [end < length for end in ends]
 
 
 @pytest.mark.parametrize(("reach", "handed_down"), [(1.0, True), (0.0, False)])

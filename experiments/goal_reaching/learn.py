@@ -32,10 +32,10 @@ from hjepa.types import Info, TensorStruct, Trajectory
 
 CHUNK = 32
 """Records looked at together for surprise."""
-AGREEMENT = 1.0
-"""Weight of the critics' judging predicted states as the actual ones."""
 PAIRS = 2048
 """Pairs of views in a batch of a critic."""
+TRIES = 416
+"""Sequences of actions in one, the states that they are predicted to come to judged as those that they come to."""
 CHANCE = 0.1
 """Probability of an action at random."""
 LAYOUTS = 512
@@ -302,30 +302,34 @@ def learn_stubbornness(agent: Agent, config: RunConfig, states: States, updates:
 
 @torch.no_grad()
 def imagined(
-    agent: Agent, states: States, level: int, count: int, generator: torch.Generator
-) -> tuple[Float[Tensor, "R D"], Float[Tensor, "R D"]]:
-    """Predicted and actual ends of ways, in the space of `level`: a search asks its critic about the former alone.
+    agent: Agent, state: Float[Tensor, "R D"], action: Int[Tensor, "R L"], level: int
+) -> tuple[list[Float[Tensor, "R D"]], list[int]]:
+    """States, in the space of `level`, that actions are predicted to come to, and after how many of them: what a search
+    asks the critic about.
 
-    Above level 0 they are one step of the level, as it predicts it and as the level below rolls out to it; at level 0
-    rollouts as long as its plans are.
+    As the level below rolls out to them, and at level 0 that level itself; above it also by a step of the level.
     """
-    below, spec = max(level - 1, 0), agent.spec.levels
-    steps = spec[level].stride if level > 0 else spec[0].horizon
-    span = spec[below].span
-    windows = windows_of(agent, elsewhere(agent, pieces(states, count, 1 + span * steps, generator)))
-    action, way = actions_below(agent, windows, below + 1), [windows.states[below][:, 0]]
-    for step in range(steps):
-        way.append(one_ahead(agent, below, way[-1], action[:, step * span]))
+    below = max(level - 1, 0)
+    span, own_span = (agent.spec.levels[number].span for number in (below, level))
+    windows = windows_of(agent, as_states(state, action))
+    steps, way = actions_below(agent, windows, below + 1), [windows.states[below][:, 0]]
+    ends = list(range(span, action.shape[1] + 1, span))
+    for end in ends:
+        way.append(one_ahead(agent, below, way[-1], steps[:, end - span]))
     if level == 0:
-        predicted, actual = way[1:], list(windows.states[0][:, 1:].unbind(1))
-    else:
-        nothing = way[-1].new_zeros(count, 0, 0)
-        rolled = agent.world_models[level].encoder(way[-1], nothing)  # type: ignore[operator]
-        own = actions_below(agent, windows, level + 1)[:, 0]
-        predicted = [rolled, one_ahead(agent, level, windows.states[level][:, 0], own)]
-        actual = [windows.states[level][:, -1]] * 2
-    whole = (windows.actions[:, :-1] >= 0).all(1)
-    return torch.cat([state[whole] for state in predicted]), torch.cat([state[whole] for state in actual])
+        return way[1:], ends
+    nothing = state.new_zeros(len(state), 0, 0)
+    rolled = [agent.world_models[level].encoder(reached, nothing) for reached in way[1:]]  # type: ignore[operator]
+    own = actions_below(agent, windows, level + 1)[:, 0]
+    return [*rolled, one_ahead(agent, level, windows.states[level][:, 0], own)], [*ends, own_span]
+
+
+def as_states(state: Float[Tensor, "R D"], action: Int[Tensor, "R L"]) -> States:
+    """Windows of actions whose states are not known but for the first, which stands for all."""
+    rows, length = action.shape
+    nothing = torch.zeros(rows, length + 1, dtype=torch.int64)
+    actions = torch.cat((action, torch.full_like(action[:, :1], -1)), 1)
+    return States(state[:, None].expand(-1, length + 1, -1), actions, nothing, nothing.bool(), nothing.bool())
 
 
 def one_ahead(
@@ -336,23 +340,35 @@ def one_ahead(
     return agent.world_models[level].predictor(state, action, nothing, nothing[:, None])  # type: ignore[operator]
 
 
-def learn_critic(
-    agent: Agent, config: RunConfig, states: States, ways: Ways, others: States, level: int, updates: int
-) -> None:
+def learn_critic(agent: Agent, config: RunConfig, states: States, ways: Ways, level: int, updates: int) -> None:
     """The critic of a level: the fewest of its steps from where the agent is to where another view of the walk has it,
-    along what was walked there; and predictions, from another walk, judged as what they are of."""
+    along what was walked there; and as many from what is predicted, wherever it is that actions come to.
+
+    What they come to is known from the walk, which tried nearly all of them everywhere. A search finds the predictions
+    that a critic misreads: states that are nearer to the right one than to any other, and that it has many steps nearer
+    to the goal. So it is predictions as well that it has to learn from.
+    """
     generator = torch.Generator().manual_seed(config.train.seed + level)
-    critic, span = agent.critics[level], agent.spec.levels[level].span
+    critic, levels = agent.critics[level], agent.spec.levels
+    span = levels[level].span
+    length = span if level > 0 else levels[0].horizon
     agent.eval()
+
+    def told(
+        state: Float[Tensor, "R D"], goal: Float[Tensor, "R D"], steps: Float[Tensor, " R"]
+    ) -> tuple[Tensor, Info]:
+        return critic.fit(state, goal, steps / span, state.new_zeros(len(state), 0, 0))  # type: ignore[operator]
 
     def step(update: int) -> tuple[Tensor, Info]:
         row, begin, end, steps = ways.pairs(PAIRS, generator)
         state, goal = (lifted(agent, states.state[row, at], level) for at in (begin, end))
-        none = state.new_zeros(len(state), 0, 0)
-        loss, info = critic.fit(state, goal, steps / span, none)  # type: ignore[operator]
-        predicted, actual = imagined(agent, others, level, AGAIN, generator)
-        agreed, terms = critic.imagined_loss(predicted, actual, none[: len(predicted)])  # type: ignore[operator]
-        return loss + AGREEMENT * agreed, info | terms
+        loss, info = told(state, goal, steps)
+        tries = ways.tries(TRIES, length, generator)
+        predicted, ends = imagined(agent, states.state[tries.row, tries.begin], tries.action, level)
+        goal = lifted(agent, states.state[tries.row, tries.goal], level)
+        steps, known = (torch.cat([each[:, end - 1] for end in ends]) for each in (tries.steps, tries.known))
+        imagined_loss, terms = told(torch.cat(predicted)[known], goal.repeat(len(ends), 1)[known], steps[known])
+        return loss + imagined_loss, info | {"imagined": terms["error"]}
 
     train(list(critic.parameters()), config.train.learning_rate, updates, step, f"critic {level}")
 

@@ -178,13 +178,13 @@ def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[C
     @cache
     def long() -> tuple[States, Ways]:
         states = perceive(agent, config, walk_frames(agent, given), 1, config.env.num_envs)
-        ways = Ways(states.place, states.is_first, states.truncated)
+        ways = Ways(states.place, states.action, states.is_first, states.truncated, agent.spec.env.num_actions)
         if not ways.walks:
             raise ConfigError(f"--walks: {given.walks} are fewer than the {config.env.num_envs} walked side by side")
         return states, ways
 
     def critic(level: int) -> None:
-        learn_critic(agent, config, *long(), short(), level, given.critic)
+        learn_critic(agent, config, *long(), level, given.critic)
 
     def upper(level: int) -> None:
         learn_upper(agent, config, short(), level, given.upper, RECORDS)

@@ -8,9 +8,11 @@ never taken is not known, and a way that nobody found does not exist.
 A place is where a view shows the agent, and which way it looks. How doors stand is asked for neither where a way begins
 nor where it ends: what opening them takes is left out, a step or two of a way, and in return a walk has a few hundred
 places to come back to, not thousands of views that differ in a door far off.
+
+The same records say what actions come to that were never taken in this order: from every place, where each led.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import torch
@@ -19,6 +21,24 @@ from torch import Tensor
 
 FARTHEST = 254
 """Steps up to which ways are followed; 255 stands for no way."""
+WALKED = 0.25
+"""Share of the tries that are as walked."""
+
+
+@dataclass(frozen=True)
+class Tries:
+    """Actions from a record on, and how far it is to a goal from wherever they come to: R of them, L actions each."""
+
+    row: Int[Tensor, " R"]
+    begin: Int[Tensor, " R"]
+    """The record."""
+    action: Int[Tensor, "R L"]
+    goal: Int[Tensor, " R"]
+    """A record of the goal's place, of the same walk."""
+    steps: Float[Tensor, "R L"]
+    """Fewest environment steps to there after each action."""
+    known: Bool[Tensor, "R L"]
+    """Where they are known."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +46,12 @@ class Walk:
     """One episode: its places, what was seen there, and how far it is from each to the others."""
 
     row: int
+    begin: int
+    """Its first record."""
+    place: Int[Tensor, " T"]
+    """Of each of its records, in their order."""
+    action: Int[Tensor, " T"]
+    """Taken there, -1 at the end."""
     records: Int[Tensor, " T"]
     """All of its records, by place."""
     first: Int[Tensor, " P"]
@@ -34,26 +60,55 @@ class Walk:
     """How many of them there are."""
     steps: UInt8[Tensor, "P P"]
     """Fewest environment steps from a place to another along what was walked."""
+    after: Int[Tensor, "P+1 A"]
+    """Where each action led from each place: -1 if it was not tried there, or led now here and now there, as ahead into
+    a door; the last row is that of nowhere (-1)."""
 
     def draw(self, place: Int[Tensor, " N"], generator: torch.Generator) -> Int[Tensor, " N"]:
         """One of the records of each place."""
         share = torch.rand(len(place), generator=generator)
         return self.records[self.first[place] + (share * self.count[place]).long()]
 
+    def tries(self, count: int, length: int, generator: torch.Generator) -> Tries:
+        """As many tries of so many actions: as walked, or at random."""
+        start = torch.randint(len(self.place) - length, (count,), generator=generator)
+        walked = start[:, None] + torch.arange(length)
+        action = torch.randint(self.after.shape[1], (count, length), generator=generator)
+        came, at = [], self.place[start]
+        for own in action.T:
+            at = self.after[at, own]
+            came.append(at)
+        as_walked = (torch.rand(count, generator=generator) < WALKED)[:, None]
+        action = torch.where(as_walked, self.action[walked], action)
+        place = torch.where(as_walked, self.place[walked + 1], torch.stack(came, 1))
+        end = torch.randint(len(self.count), (count,), generator=generator)
+        steps = self.steps[place, end[:, None]]
+        known = (place >= 0) & (steps <= FARTHEST)
+        row = torch.full_like(start, self.row)
+        return Tries(row, self.begin + start, action, self.draw(end, generator), steps.float(), known)
+
 
 class Ways:
-    """Walks by episode, to draw pairs of records from."""
+    """Walks by episode, to draw pairs of records from, and tries."""
 
     def __init__(
-        self, place: Int[Tensor, "N T"], is_first: Bool[Tensor, "N T"], truncated: Bool[Tensor, "N T"]
+        self,
+        place: Int[Tensor, "N T"],
+        action: Int[Tensor, "N T"],
+        is_first: Bool[Tensor, "N T"],
+        truncated: Bool[Tensor, "N T"],
+        actions: int,
     ) -> None:
-        """Places as codes, where episodes begin and where they end. One that the data cut short is left out: a walk of
-        half the length knows ways a third longer, and a critic told both learns which layouts had which."""
+        """Places as codes, what was done there, of so many actions, where episodes begin and where they end. One that
+        the data cut short is left out: a walk of half the length knows ways a third longer, and a critic told both
+        learns which layouts had which."""
         self.walks: list[Walk] = []
         for row in range(len(place)):
             begins = [*is_first[row].nonzero().squeeze(1).tolist(), place.shape[1]]
             self.walks += [
-                walk(row, begin, place[row, begin:end]) for begin, end in pairwise(begins) if truncated[row, end - 1]
+                walk(row, begin, place[row, begin:end], action[row, begin:end], actions)
+                for begin, end in pairwise(begins)
+                if truncated[row, end - 1]
             ]
 
     def pairs(
@@ -72,12 +127,28 @@ class Ways:
         row, begin, end, steps = (torch.cat(part) for part in zip(*found, strict=True))
         return row, begin, end, steps
 
+    def tries(self, count: int, length: int, generator: torch.Generator, walks: int = 32) -> Tries:
+        """So many tries of `length` actions each."""
+        drawn = torch.randint(len(self.walks), (walks,), generator=generator).tolist()
+        found = [self.walks[number].tries(count // walks, length, generator) for number in drawn]
+        return Tries(*(torch.cat([getattr(one, field.name) for one in found]) for field in fields(Tries)))
 
-def walk(row: int, begin: int, place: Int[Tensor, " T"]) -> Walk:
+
+def walk(row: int, begin: int, place: Int[Tensor, " T"], action: Int[Tensor, " T"], actions: int) -> Walk:
     """The walk of an episode that begins at record `begin` of a row."""
     _, node, count = place.unique(return_inverse=True, return_counts=True)
     edges = torch.stack((node[:-1], node[1:])).unique(dim=1)
-    return Walk(row, node.argsort() + begin, count.cumsum(0) - count, count, fewest_steps(edges, len(count)))
+    steps, after = fewest_steps(edges, len(count)), outcomes(node, action, len(count), actions)
+    return Walk(row, begin, node, action, node.argsort() + begin, count.cumsum(0) - count, count, steps, after)
+
+
+def outcomes(place: Int[Tensor, " T"], action: Int[Tensor, " T"], count: int, actions: int) -> Int[Tensor, "P+1 A"]:
+    """Where each action led from each of `count` places; -1 if it was not tried there, or did not always lead there."""
+    tried = (place * actions + action)[:-1]
+    least = torch.full((count * actions,), count).scatter_reduce_(0, tried, place[1:], "amin")
+    most = torch.full((count * actions,), -1).scatter_reduce_(0, tried, place[1:], "amax")
+    after = torch.where(least == most, most, -1).view(count, actions)
+    return torch.cat((after, after.new_full((1, actions), -1)))
 
 
 def fewest_steps(edges: Int[Tensor, "2 E"], count: int) -> UInt8[Tensor, "V V"]:
