@@ -168,8 +168,8 @@ def trained(source: Path, folder: Path, given: argparse.Namespace) -> tuple[Agen
 
 
 def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[Callable[[], None]]:
-    """What is learned one after the other: level 0, from images and then on its states; then level by level the world
-    model and the critic that judges its predictions."""
+    """What is learned one after the other: level 0, from images and then on its states; the world models above it; and
+    then, as nothing rests on them, the critics that judge predictions of these."""
 
     @cache
     def short() -> States:
@@ -193,10 +193,8 @@ def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[C
         lambda: learn_lowest(agent, config, given.frames, given.lowest),
         lambda: learn_stubbornness(agent, config, short(), given.again),
     ]
-    for level in range(given.levels):
-        made += [partial(upper, level)] if level > 0 else []
-        made.append(partial(critic, level))
-    return made
+    made += [partial(upper, level) for level in range(1, given.levels)]
+    return made + [partial(critic, level) for level in range(given.levels)]
 
 
 def walk_frames(agent: Agent, given: argparse.Namespace) -> int:
