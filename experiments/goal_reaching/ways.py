@@ -21,6 +21,8 @@ from torch import Tensor
 
 FARTHEST = 254
 """Steps up to which ways are followed; 255 stands for no way."""
+WALKS = 32
+"""Walks that a batch is drawn from."""
 WALKED = 0.25
 """Share of the tries that are as walked."""
 
@@ -112,14 +114,13 @@ class Ways:
             ]
 
     def pairs(
-        self, count: int, generator: torch.Generator, walks: int = 32
+        self, count: int, generator: torch.Generator
     ) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"], Int[Tensor, " P"], Float[Tensor, " P"]]:
         """Row, two records of it, and the fewest steps from where the one was to where the other was; P is `count` at
         most."""
         found: list[tuple[Tensor, ...]] = []
-        for number in torch.randint(len(self.walks), (walks,), generator=generator).tolist():
-            own = self.walks[number]
-            begin, end = torch.randint(len(own.count), (2, count // walks), generator=generator)
+        for own in self._drawn(generator):
+            begin, end = torch.randint(len(own.count), (2, count // WALKS), generator=generator)
             steps = own.steps[begin, end]
             known = steps <= FARTHEST
             ends = (own.draw(place[known], generator) for place in (begin, end))
@@ -127,11 +128,14 @@ class Ways:
         row, begin, end, steps = (torch.cat(part) for part in zip(*found, strict=True))
         return row, begin, end, steps
 
-    def tries(self, count: int, length: int, generator: torch.Generator, walks: int = 32) -> Tries:
+    def tries(self, count: int, length: int, generator: torch.Generator) -> Tries:
         """So many tries of `length` actions each."""
-        drawn = torch.randint(len(self.walks), (walks,), generator=generator).tolist()
-        found = [self.walks[number].tries(count // walks, length, generator) for number in drawn]
+        found = [own.tries(count // WALKS, length, generator) for own in self._drawn(generator)]
         return Tries(*(torch.cat([getattr(one, field.name) for one in found]) for field in fields(Tries)))
+
+    def _drawn(self, generator: torch.Generator) -> list[Walk]:
+        numbers = torch.randint(len(self.walks), (WALKS,), generator=generator).tolist()
+        return [self.walks[number] for number in numbers]
 
 
 def walk(row: int, begin: int, place: Int[Tensor, " T"], action: Int[Tensor, " T"], actions: int) -> Walk:
