@@ -168,8 +168,9 @@ def trained(source: Path, folder: Path, given: argparse.Namespace) -> tuple[Agen
 
 
 def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[Callable[[], None]]:
-    """What is learned one after the other: level 0, from images and then on its states; the world models above it; and
-    then, as nothing rests on them, the critics that judge predictions of these."""
+    """What is learned one after the other: level 0, from images and then on its states; level 1; their critics, which
+    judge predictions of these world models and on which nothing rests; then a third level and its critic, so that a run
+    of two levels can be given one more."""
 
     @cache
     def short() -> States:
@@ -192,9 +193,11 @@ def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[C
     made: list[Callable[[], None]] = [
         lambda: learn_lowest(agent, config, given.frames, given.lowest),
         lambda: learn_stubbornness(agent, config, short(), given.again),
+        partial(upper, 1),
+        partial(critic, 0),
+        partial(critic, 1),
     ]
-    made += [partial(upper, level) for level in range(1, given.levels)]
-    return made + [partial(critic, level) for level in range(given.levels)]
+    return made + [partial(learn, level) for level in range(2, given.levels) for learn in (upper, critic)]
 
 
 def walk_frames(agent: Agent, given: argparse.Namespace) -> int:
