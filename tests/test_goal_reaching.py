@@ -3,15 +3,18 @@
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 
+from experiments.goal_reaching import run
 from experiments.goal_reaching.learn import imagined
 from experiments.goal_reaching.results import against, outcome, publish, rate, table
 from experiments.goal_reaching.run import chosen, options
 from experiments.goal_reaching.tasks import BINS, Games, OracleWay, make_tasks, put, way_to
-from experiments.goal_reaching.ways import FARTHEST, Ways, fewest_steps, walk
+from experiments.goal_reaching.views import look, wander
+from experiments.goal_reaching.ways import FARTHEST, WALKS, Ways, fewest_steps, walk
 from hjepa.build import build_agent
 from hjepa.config import ConfigError, load
 from hjepa.envs.full_view import MULTI_ROOM_ID
@@ -84,6 +87,41 @@ def test_what_actions_come_to_is_looked_up_where_each_was_tried() -> None:
     assert steps[7, 0, 0, 9] == {2} and steps[7, 1, 2, 9] == {2} and steps[9, 2, 2, 7] == {0}
     assert steps[8, 1, 1, 9] == {0} and steps[8, 1, 8] == {0, 1}
     assert (8, 0, 8) not in steps and (7, 2, 7) not in steps and (7, 1, 0, 8) not in steps
+
+
+def test_pairs_that_are_shown_show_one_grid_where_they_begin_and_one_where_they_end() -> None:
+    config = load("experiments/goal_reaching_doors/config.yaml")
+    views = look(config, 2 * 4001, 1, 2)
+    ways = Ways(views.place, views.action, views.is_first, views.truncated, 4)
+    row, begin, end, steps = ways.shown(views.grid, 1024, torch.Generator().manual_seed(0))
+    assert len(row) > 500 and bool((begin != end).any())
+    for own in range(2):
+        walk = ways.walks[own]
+        at, to = begin[row == own], end[row == own]
+        # Sixteen times or so a walk is drawn, each time with 32 pairs.
+        assert len(views.grid[own, at].unique()) <= WALKS < len(at)
+        assert torch.equal(walk.steps[walk.place[at], walk.place[to]].float(), steps[row == own])
+
+
+def test_views_that_are_kept_small_are_what_was_seen() -> None:
+    config = load("experiments/goal_reaching_doors/config.yaml")
+    views, seen = look(config, 400, 1, 2), [record.image for record in wander(config, 400, 1, 2)]
+    row, at = torch.arange(2).repeat_interleave(200), torch.arange(200).repeat(2)
+    assert torch.equal(views.images(row, at), torch.stack(seen, 1).flatten(0, 1))
+    assert len(views.grids) < 100
+
+
+def test_a_run_of_two_levels_can_be_given_a_third(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on after its last stage: what is learned of two levels comes first, and then the third alone."""
+    learned: list[str] = []
+    for name in ("look", "perceive", "Ways", "learn_lowest", "learn_stubbornness", "learn_upper", "learn_critic"):
+        monkeypatch.setattr(run, name, lambda *given, name=name: learned.append(name) or MagicMock())
+    of_two = ["learn_lowest", "learn_stubbornness", "learn_upper", "learn_critic", "learn_critic"]
+    for levels, expected in (("2", of_two), ("3", ["learn_upper", "learn_critic"]), ("3", [])):
+        given = options(Path("study")).parse_args(["--levels", levels])
+        run.trained(Path("experiments/goal_reaching/config.yaml"), tmp_path, given)
+        assert [name for name in learned if name.startswith("learn")] == expected
+        learned.clear()
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])

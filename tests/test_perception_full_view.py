@@ -4,24 +4,30 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from minigrid.core.world_object import Wall
 from minigrid.wrappers import FullyObsWrapper
 
 from hjepa.envs.full_view import FOUR_ROOMS_ID, MULTI_ROOM_ID
 from hjepa.envs.make import env_spec, make_env
 from hjepa.modules.cells import AGENT, COLOURS, EMPTY, STATES, pack, unpack
-from hjepa.modules.perception.full_view import FullView, bump
+from hjepa.modules.perception.full_view import FullView, alike, bump
 from hjepa.types import AgentSpec, LevelSpec, Observation
 
 PARTS = {"place": slice(0, 8), "heading": slice(8, 16), "near": slice(16, 32), "ground": slice(32, 40)}
 
 
-@pytest.fixture
-def perception():
+def full_view(context=0.0):
     level = LevelSpec(0, 40, 4, 40, 3, 1, 1, 3, 3, 3, 40, 1, 0, 0.99)
     spec = AgentSpec(env_spec(FOUR_ROOMS_ID), (level,), ("task",), (False,), 0, 0.99)
     torch.manual_seed(0)
-    config = FullView.Config(heading=0.2, near=0.4, ground=0.2, hidden=32, around=1)
+    near = 0.4 - context
+    config = FullView.Config(heading=0.2, near=near, context=context, ground=0.2, hidden=32, around=1, channels=4)
     return FullView(config, spec).eval()
+
+
+@pytest.fixture
+def perception():
+    return full_view()
 
 
 def grid(seed=0):
@@ -117,3 +123,25 @@ def test_near_numbers_have_near_bumps() -> None:
     bumps = bump(torch.arange(10), 10, 1.5)
     distance = torch.cdist(bumps, bumps)[0]
     assert (distance[1:6] > distance[:5]).all()
+
+
+def test_the_context_of_a_cell_tells_of_what_is_too_far_off_to_be_near_and_not_of_the_heading() -> None:
+    perception, parts = full_view(0.2), PARTS | {"near": slice(16, 24), "context": slice(24, 32)}
+    world = grid()
+    gap = next((9, row) for row in range(10, 19) if world.grid.get(9, row) is None)
+    before = [seen(world, place, direction) for place, direction in (((2, 2), 0), ((2, 2), 1), ((3, 2), 0))]
+    world.grid.set(*gap, Wall())
+    world._ground = world.grid.encode()
+    here, turned, moved, closed = states(perception, [*before, seen(world, (2, 2), 0)])
+    same = {
+        part: [torch.allclose(here[columns], other[columns], atol=1e-5) for other in (turned, moved, closed)]
+        for part, columns in parts.items()
+    }
+    assert same["context"] == [True, False, False] and same["near"][2] and same["place"][2]
+
+
+def test_rows_that_are_alike_have_one_number_and_one_of_them_stands_for_it() -> None:
+    rows = torch.randint(5, (64, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    first, number = alike(rows)
+    assert torch.equal(rows[first][number], rows)
+    assert len(first) == len(rows.unique(dim=0)) < len(rows)

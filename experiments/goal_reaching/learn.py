@@ -1,24 +1,21 @@
 """Learning without reward, level by level: level 0 from images, then what stands on its states."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from experiments.goal_reaching.views import LAYOUTS, Views, wander
 from experiments.goal_reaching.ways import Ways
 from hjepa.agent import Agent
 from hjepa.config import RunConfig
-from hjepa.cost import AGENT, observation_code
 from hjepa.data.sampler import draw
-from hjepa.data.spans import actions_taken, spans
+from hjepa.data.spans import spans
 from hjepa.data.store import EpisodeStore
-from hjepa.envs.seeds import training_seed
-from hjepa.envs.vector import Record, VectorEnv
-from hjepa.modules.dead_reckoning import FORWARD
 from hjepa.train.learning import (
     Shaping,
     Windows,
@@ -28,7 +25,7 @@ from hjepa.train.learning import (
     level_batch,
     one_hot_actions,
 )
-from hjepa.types import Info, TensorStruct, Trajectory
+from hjepa.types import Info, Observation, TensorStruct, Trajectory
 
 CHUNK = 32
 """Records looked at together for surprise."""
@@ -36,16 +33,34 @@ PAIRS = 2048
 """Pairs of views in a batch of a critic."""
 TRIES = 416
 """Sequences of actions in one, the states that they are predicted to come to judged as those that they come to."""
-CHANCE = 0.1
-"""Probability of an action at random."""
-LAYOUTS = 512
-"""Layouts that level 0 learns from, a short while in each: it has to know walls and gaps wherever they are."""
 STUBBORN = 0.3
 """Probability that a stubborn walk repeats its last action."""
 AGAIN = 256
 """Windows in a batch of what stands on known states."""
-BUCKETS = 8192
-"""Views of an episode that are told apart, but for chance."""
+SHAPING = 1024
+"""Pairs of views in a batch, where the critic has a say in what is perceived."""
+ROWS = 8192
+"""Views that are perceived at a time."""
+
+
+@dataclass(frozen=True)
+class Say:
+    """The critic's say in what level 0 perceives: how far it is from here to there has to be in the states."""
+
+    views: Views
+    ways: Ways
+    weight: float
+
+    def loss(self, agent: Agent, generator: torch.Generator) -> tuple[Tensor, Info]:
+        """Of the critic of level 0 on views, through perception."""
+        row, begin, end, steps = self.ways.shown(self.views.grid, SHAPING, generator)
+        state, goal = (perceived(agent, self.views, row, at) for at in (begin, end))
+        return agent.critics[0].fit(state, goal, steps, state.new_zeros(len(state), 0, 0))  # type: ignore[operator]
+
+
+def perceived(agent: Agent, views: Views, row: Int[Tensor, " R"], at: Int[Tensor, " R"]) -> Float[Tensor, "R D"]:
+    """Level-0 states of some records."""
+    return agent.goal_state(Observation(views.images(row, at), torch.zeros(len(row), 1, dtype=torch.int64)))
 
 
 @dataclass(frozen=True)
@@ -59,36 +74,6 @@ class States(TensorStruct):
     """Code of where the agent was seen, and which way it looked, whatever else there was to see."""
     is_first: Bool[Tensor, "N T"]
     truncated: Bool[Tensor, "N T"]
-
-
-def wander(config: RunConfig, frames: int, number: int, rows: int, repeat: float = 0.0) -> Iterator[Record]:
-    """Records of a curious walk on training layouts: of the actions, the one taken least in this very view of this
-    episode, ahead rather than about where they are even, in `rows` layouts at a time; `number` tells walks apart.
-    `repeat` is the probability that the last action is taken once more, whatever came of it.
-
-    Actions at random hardly leave the room they begin in (1.2 of 4 rooms in 500 steps, 0.2 % of all pairs of views over
-    27 actions apart; this walk: all 4 in 1,000, 4 %), and what lies far apart is never learned from them.
-    """
-    # Rows of another walk are other rows, so that no layout is walked twice.
-    env = VectorEnv(
-        config.env.id, rows, lambda row, episode: training_seed(config.train.seed, row + number * LAYOUTS, episode)
-    )
-    generator = torch.Generator().manual_seed(config.train.seed + number)
-    actions, row = env.spec.num_actions, torch.arange(rows)
-    taken = torch.zeros(rows, BUCKETS, actions)
-    action = torch.zeros(rows, dtype=torch.int64)
-    for _ in range(frames // rows):
-        record = env.step(action)
-        yield record
-        taken[record.is_first] = 0
-        view = observation_code(record.image) % BUCKETS
-        dislike = taken[row, view] + 0.4 * torch.rand(rows, actions, generator=generator)
-        dislike[:, :FORWARD] += 0.5
-        chance = torch.rand(rows, generator=generator) < CHANCE
-        fresh = torch.where(chance, torch.randint(actions, (rows,), generator=generator), dislike.argmin(1))
-        action = torch.where(torch.rand(rows, generator=generator) < repeat, action, fresh)
-        taken[row, view, action] += 1
-    env.close()
 
 
 def train(
@@ -115,8 +100,8 @@ SHOWN = ("rollout_error_1", "rollout_error_2", "rollout_error_5", "inverse_dynam
          "imagined")  # fmt: skip
 
 
-def learn_lowest(agent: Agent, config: RunConfig, frames: int, updates: int) -> None:
-    """Perception and the world model of level 0."""
+def learn_lowest(agent: Agent, config: RunConfig, frames: int, updates: int, say: Say | None = None) -> None:
+    """Perception and the world model of level 0, and, if it has a say in it, the critic."""
     settings = config.train
     carry = agent.perception.initial(1, torch.device("cpu"))
     store = EpisodeStore(frames, LAYOUTS, agent.spec.env, len(agent.spec.drives), carry, Path("unused"))
@@ -127,6 +112,7 @@ def learn_lowest(agent: Agent, config: RunConfig, frames: int, updates: int) -> 
     agent.train()
 
     rare: list[Tensor] = []
+    generator = torch.Generator().manual_seed(settings.seed)
 
     def step(update: int) -> tuple[Tensor, Info]:
         if update in (update_at(updates, 0.2), update_at(updates, 0.4), update_at(updates, 0.6)):
@@ -139,9 +125,13 @@ def learn_lowest(agent: Agent, config: RunConfig, frames: int, updates: int) -> 
         part = level_batch(windows, 0, actions_below(agent, windows, 0))
         loss, info = model.loss(part, windows.states[0], windows.targets[0])  # type: ignore[operator]
         agent.update_targets(settings.target_rate)
+        if say is not None:
+            told, terms = say.loss(agent, generator)
+            return loss + say.weight * told, info | terms
         return loss, info
 
-    train([*agent.perception.parameters(), *model.parameters()], settings.learning_rate, updates, step, "level 0")
+    learned = [agent.perception, model] if say is None else [agent.perception, model, agent.critics[0]]
+    train([each for part in learned for each in part.parameters()], settings.learning_rate, updates, step, "level 0")
 
 
 def update_at(updates: int, share: float) -> int:
@@ -184,24 +174,16 @@ def around(store: EpisodeStore, records: Int[Tensor, "R 2"], count: int, window:
 
 
 @torch.no_grad()
-def perceive(agent: Agent, config: RunConfig, frames: int, number: int, rows: int, repeat: float = 0.0) -> States:
-    """Level-0 states of a new walk; the images are not kept."""
+def perceive(agent: Agent, views: Views) -> States:
+    """Level-0 states of a walk."""
     agent.eval()
-    parts: list[tuple[Tensor, ...]] = []
-    carry = agent.perception.initial(rows, torch.device("cpu"))
-    for record in wander(config, frames, number, rows, repeat):
-        task = agent.configure(record.mission)
-        state, carry = agent.perceive(record.observation, record, carry, task)  # type: ignore[arg-type]
-        parts.append((state, record.previous_action, place_code(record.image), record.is_first, record.truncated))
-    state, previous, place, first, cut = (torch.stack(part, 1) for part in zip(*parts, strict=True))
-    return States(state, actions_taken(previous, first), place, first, cut)
-
-
-def place_code(image: UInt8[Tensor, "N W V 3"]) -> Int[Tensor, " N"]:
-    """The agent's cell in a full view, times four, plus its direction."""
-    cells = image.flatten(1, 2).long()
-    place = (cells[..., 0] == AGENT).int().argmax(1)
-    return 4 * place + cells[torch.arange(len(cells)), place, 2]
+    rows, time = views.grid.shape
+    row = torch.arange(rows)[:, None]
+    state = torch.empty(rows, time, agent.spec.levels[0].dim)
+    for start in range(0, time, max(ROWS // rows, 1)):
+        at = torch.arange(start, min(start + max(ROWS // rows, 1), time)).expand(rows, -1)
+        state[:, at[0]] = perceived(agent, views, row.expand_as(at).flatten(), at.flatten()).unflatten(0, at.shape)
+    return States(state, views.action, views.place, views.is_first, views.truncated)
 
 
 def pieces(states: States, count: int, window: int, generator: torch.Generator) -> States:

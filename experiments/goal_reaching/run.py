@@ -18,8 +18,8 @@ import torch
 from experiments.common import command_line, guarded
 from experiments.goal_reaching.learn import (
     CHUNK,
-    LAYOUTS,
     STUBBORN,
+    Say,
     States,
     learn_critic,
     learn_lowest,
@@ -30,6 +30,7 @@ from experiments.goal_reaching.learn import (
 from experiments.goal_reaching.play import Row, planning_as, play
 from experiments.goal_reaching.results import publish
 from experiments.goal_reaching.tasks import make_tasks
+from experiments.goal_reaching.views import LAYOUTS, Views, look
 from experiments.goal_reaching.ways import Ways
 from hjepa.agent import Agent
 from hjepa.build import build_agent
@@ -128,6 +129,9 @@ def options(study: Path) -> argparse.ArgumentParser:
         "--walks", type=int, default=160, help="whole episodes that the critics learn from (%(default)s)"
     )
     parser.add_argument("--lowest", type=int, default=3000, help="updates of level 0 (%(default)s)")
+    parser.add_argument(
+        "--say", type=float, default=0.0, help="weight of the critic's loss in what level 0 perceives (%(default)s)"
+    )
     parser.add_argument("--again", type=int, default=4000, help="updates of level 0 on its states (%(default)s)")
     parser.add_argument("--upper", type=int, default=20000, help="updates of each level above 0 (%(default)s)")
     parser.add_argument("--critic", type=int, default=2400, help="updates of each critic (%(default)s)")
@@ -174,24 +178,32 @@ def stages(agent: Agent, config: RunConfig, given: argparse.Namespace) -> list[C
 
     @cache
     def short() -> States:
-        return perceive(agent, config, given.frames, 2, LAYOUTS, STUBBORN)
+        return perceive(agent, look(config, given.frames, 2, LAYOUTS, STUBBORN))
 
     @cache
-    def long() -> tuple[States, Ways]:
-        states = perceive(agent, config, walk_frames(agent, given), 1, config.env.num_envs)
-        ways = Ways(states.place, states.action, states.is_first, states.truncated, agent.spec.env.num_actions)
+    def walks() -> tuple[Views, Ways]:
+        views = look(config, walk_frames(agent, given), 1, config.env.num_envs)
+        ways = Ways(views.place, views.action, views.is_first, views.truncated, agent.spec.env.num_actions)
         if not ways.walks:
             raise ConfigError(f"--walks: {given.walks} are fewer than the {config.env.num_envs} walked side by side")
-        return states, ways
+        return views, ways
+
+    @cache
+    def long() -> States:
+        return perceive(agent, walks()[0])
+
+    def lowest() -> None:
+        say = Say(*walks(), given.say) if given.say > 0 else None
+        learn_lowest(agent, config, given.frames, given.lowest, say)
 
     def critic(level: int) -> None:
-        learn_critic(agent, config, *long(), level, given.critic)
+        learn_critic(agent, config, long(), walks()[1], level, given.critic)
 
     def upper(level: int) -> None:
         learn_upper(agent, config, short(), level, given.upper, RECORDS)
 
     made: list[Callable[[], None]] = [
-        lambda: learn_lowest(agent, config, given.frames, given.lowest),
+        lowest,
         lambda: learn_stubbornness(agent, config, short(), given.again),
         partial(upper, 1),
         partial(critic, 0),

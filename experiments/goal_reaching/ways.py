@@ -128,6 +128,25 @@ class Ways:
         row, begin, end, steps = (torch.cat(part) for part in zip(*found, strict=True))
         return row, begin, end, steps
 
+    def shown(
+        self, grid: Int[Tensor, "N T"], count: int, generator: torch.Generator
+    ) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"], Int[Tensor, " P"], Float[Tensor, " P"]]:
+        """As `pairs`, but all those of a walk show the same grid where they begin, and where they end the same one
+        again or one other, and the walks are half as many: to look at a grid takes long. `grid` says which each record
+        shows."""
+        found: list[tuple[Tensor, ...]] = []
+        for own in self._drawn(generator)[::2]:
+            seen = grid[own.row, own.begin : own.begin + len(own.place)]
+            chosen = seen[torch.randint(len(seen), (2,), generator=generator)]
+            alike = [(seen == number).nonzero().squeeze(1) for number in chosen]
+            begin, end = (at[torch.randint(len(at), (2 * count // WALKS,), generator=generator)] for at in alike)
+            steps = own.steps[own.place[begin], own.place[end]]
+            known = steps <= FARTHEST
+            ends = (own.begin + at[known] for at in (begin, end))
+            found.append((torch.full_like(begin[known], own.row), *ends, steps[known].float()))
+        row, begin, end, steps = (torch.cat(part) for part in zip(*found, strict=True))
+        return row, begin, end, steps
+
     def tries(self, count: int, length: int, generator: torch.Generator) -> Tries:
         """So many tries of `length` actions each."""
         found = [own.tries(count // WALKS, length, generator) for own in self._drawn(generator)]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hjepa.config import ModuleConfig
 from hjepa.cost import AGENT
 from hjepa.interfaces import Perception
+from hjepa.modules.cell_context import CellContext
 from hjepa.modules.cells import COLOURS, EMPTY, STATES, CellEmbedding, pack
 from hjepa.nets import MLP, FiLM, one_hot
 from hjepa.types import AgentSpec, Observation
@@ -24,6 +25,7 @@ class FullView(Perception):
     One moving cell among hundreds is soon lost in one vector of all cells, so the state has four parts, each
     layer-normed, so that none can crowd another out: the place, from the agent's column and row; the heading, from its
     direction; the surroundings, from the cells around it as it looks; and the ground, from the grid without the agent.
+    If asked for, a fifth before the last: the context, what convolutions over that grid make of the agent's cell.
     Where no agent is seen all but the last are from blanks. `carry` has zero width [B, 0].
     """
 
@@ -42,8 +44,12 @@ class FullView(Perception):
         """Share of the level's width that tells the agent's direction."""
         near: float = Field(0.3, gt=0, lt=1)
         """Share that tells the cells around it."""
+        context: float = Field(0.0, ge=0, lt=1)
+        """Share that tells what its cell is to the whole grid, by convolutions; 0 for none."""
         ground: float = Field(0.2, gt=0, lt=1)
         """Share that tells the grid without the agent; the place has what these leave."""
+        channels: int = Field(16, gt=0)
+        """Channels of these, at the grid's own size."""
         hidden: int = Field(256, gt=0)
         """Width of the hidden layers."""
         layers: int = Field(2, ge=0)
@@ -56,10 +62,11 @@ class FullView(Perception):
         self.around, self.blur = config.around, config.blur
         dim = spec.levels[0].dim
         widths = [max(1, round(share * dim)) for share in (config.heading, config.near, config.ground)]
-        place = dim - sum(widths)
+        context = round(config.context * dim)
+        place = dim - sum(widths) - context
         if place <= 0:
             raise ValueError(
-                f"heading, near and ground must leave something of levels.0.dim for the place (got {place})"
+                f"heading, near, context and ground must leave something of levels.0.dim for the place (got {place})"
             )
         cell, hidden, layers = config.cell_width, config.hidden, config.layers
         self.near_cells, self.ground_cells = CellEmbedding(cell), CellEmbedding(cell)
@@ -67,6 +74,7 @@ class FullView(Perception):
         self.heading = nn.Linear(DIRECTIONS, widths[0])
         self.near = MLP((2 * config.around + 1) ** 2 * cell, hidden, widths[1], layers)
         self.ground = nn.Linear(self.columns * self.rows * cell, widths[2])
+        self.context = CellContext(cell, config.channels, context) if context else None
         self.film = FiLM(spec.token_dim, spec.levels[0].dim)
 
     def initial(self, batch: int, device: torch.device) -> Float[Tensor, "B 0"]:
@@ -104,7 +112,13 @@ class FullView(Perception):
         near = self.near_cells(self._crop(ground, row, column, direction.clamp_min(0))).flatten(1)
         seen = seen[:, None]
         heading = self.heading(one_hot(direction, DIRECTIONS) * seen)
-        parts = (self.place(where * seen), heading, self.near(near * seen), self._ground(ground))
+        parts = [self.place(where * seen), heading, self.near(near * seen)]
+        # An episode mostly shows the same grid: it is worked out once for all rows that do.
+        first, number = alike(ground.flatten(1))
+        kinds = self.ground_cells(ground[first])
+        if self.context is not None:
+            parts.append(self.context(kinds)[number, row, column] * seen)
+        parts.append(self.ground(kinds.flatten(1))[number])
         return self.film(torch.cat([F.layer_norm(part, part.shape[-1:]) for part in parts], -1), tokens)
 
     def _crop(
@@ -128,11 +142,18 @@ class FullView(Perception):
         rows = row[:, None] + reach + ahead * south + aside * east
         return padded.flatten(1).gather(1, rows * padded.shape[-1] + columns)
 
-    def _ground(self, ground: UInt8[Tensor, "R V W"]) -> Float[Tensor, "R G"]:
-        """The grid without the agent, worked out once for rows that show the same, as an episode mostly does."""
-        flat = ground.flatten(1)
-        kinds, number = flat.unique(dim=0, return_inverse=True)
-        return self.ground(self.ground_cells(kinds).flatten(1))[number]
+
+def alike(rows: UInt8[Tensor, "R N"]) -> tuple[Int[Tensor, " K"], Int[Tensor, " R"]]:
+    """One of each of the different rows, and of each row the number of that which it is like.
+
+    By a hash of 64 bits: rows that differ have the same one in 10^19 times or so, and to sort numbers is quick.
+    """
+    generator = torch.Generator().manual_seed(0)
+    odd = 2 * torch.randint(2**62, (rows.shape[1],), generator=generator) + 1
+    codes = (rows * odd.to(rows.device)).sum(1)
+    kinds, number = codes.unique(return_inverse=True)
+    last = torch.arange(len(rows), device=rows.device)
+    return torch.zeros_like(kinds).scatter_reduce_(0, number, last, "amax"), number
 
 
 def bump(index: Int[Tensor, "*B"], size: int, width: float) -> Float[Tensor, "*B size"]:
