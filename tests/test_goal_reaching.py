@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from experiments.goal_reaching import run
-from experiments.goal_reaching.learn import imagined
+from experiments.goal_reaching.learn import Say, imagined
 from experiments.goal_reaching.results import against, outcome, publish, rate, table
 from experiments.goal_reaching.run import chosen, options
 from experiments.goal_reaching.tasks import BINS, Games, OracleWay, make_tasks, put, way_to
@@ -89,7 +89,7 @@ def test_what_actions_come_to_is_looked_up_where_each_was_tried() -> None:
     assert (8, 0, 8) not in steps and (7, 2, 7) not in steps and (7, 1, 0, 8) not in steps
 
 
-def test_pairs_that_are_shown_show_one_grid_where_they_begin_and_one_where_they_end() -> None:
+def test_the_critic_has_a_say_by_pairs_that_show_one_grid_where_they_begin_and_one_where_they_end() -> None:
     config = load("experiments/goal_reaching_doors/config.yaml")
     views = look(config, 2 * 4001, 1, 2)
     ways = Ways(views.place, views.action, views.is_first, views.truncated, 4)
@@ -101,6 +101,15 @@ def test_pairs_that_are_shown_show_one_grid_where_they_begin_and_one_where_they_
         # Sixteen times or so a walk is drawn, each time with 32 pairs.
         assert len(views.grid[own, at].unique()) <= WALKS < len(at)
         assert torch.equal(walk.steps[walk.place[at], walk.place[to]].float(), steps[row == own])
+    agent = build_agent(config, env_spec(config.env.id))
+    loss, info = Say(views, ways, 1.0).loss(agent, torch.Generator().manual_seed(0))
+    loss.backward()
+    assert info["error"] > 0 and agent.perception.context is not None
+    # All that perception makes of a view is told, and so is what compares it.
+    for part in (agent.perception, agent.critics[0]):
+        silent = {name for name, each in part.named_parameters() if each.grad is None or not bool(each.grad.any())}
+        # What is added to both embeddings alike makes no difference.
+        assert silent <= {"body.6.bias"}
 
 
 def test_views_that_are_kept_small_are_what_was_seen() -> None:
