@@ -60,11 +60,13 @@ ROWS = (
     Row("3 levels, distance", 3, "latent", (*cem(2, 3, 256), *cem(1, 3, 64), GREEDY)),
     Row("flat, greedy, critic", 1, "critic", ("levels.0.horizon=1",)),
     Row("flat, CEM, critic", 1, "critic", cem(0, 20, 16)),
+    Row("flat, CEM of 88, critic", 1, "critic", cem(0, 20, 88)),
     Row("flat, beam of 5, critic", 1, "critic"),
     Row("flat, beam of 8, critic", 1, "critic", ("levels.0.horizon=8", "levels.0.planner.width=64")),
     Row("2 levels, greedy, critic", 2, "critic", (GREEDY,)),
     Row("2 levels, forgetful, critic", 2, "critic", ("actor.habituation_above=0",)),
     Row("2 levels, critic", 2, "critic"),
+    Row("2 levels, anew, critic", 2, "critic", ("actor.surprise_threshold=0.001",)),
     Row("3 levels, critic", 3, "critic", (*cem(1, 3, 64), "actor.joint_candidates=8")),
     Row("oracle's subgoals", 2, "latent", oracle=True),
 )
