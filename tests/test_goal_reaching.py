@@ -258,6 +258,14 @@ def test_seeds_published_before_stay_and_a_seed_played_anew_takes_its_place(tmp_
     assert "50% (15% to 85%): 100, 0" in (study / "README.md").read_text()
 
 
+@pytest.mark.parametrize("say", ["-0.1", "nan", "inf"])
+def test_a_weight_that_is_none_is_refused_before_anything_is_written(say: str, tmp_path: Path) -> None:
+    given = options(Path("study")).parse_args([f"--say={say}"])
+    with pytest.raises(ConfigError, match="--say: must be 0 or more"):
+        run.trained(Path("experiments/goal_reaching/config.yaml"), tmp_path / "run", given)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_row_of_levels_that_are_not_learned_is_refused() -> None:
     given = options(Path("experiments/goal_reaching")).parse_args(["--levels", "2", "--rows", "3 levels, critic"])
     with pytest.raises(ConfigError, match="there is no '3 levels, critic'"):

@@ -150,6 +150,8 @@ def trained(source: Path, folder: Path, given: argparse.Namespace) -> tuple[Agen
     least = LAYOUTS * max(config.train.window, CHUNK + 1)
     if given.frames < least:
         raise ConfigError(f"--frames: {LAYOUTS} layouts need {least:,} frames or more")
+    if not 0 <= given.say < float("inf"):
+        raise ConfigError(f"--say: must be 0 or more (got {given.say})")
     torch.manual_seed(given.seed)
     agent = build_agent(config, env_spec(config.env.id))
     done, seconds, learned = 0, 0.0, ""
