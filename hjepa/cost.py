@@ -54,11 +54,7 @@ def observation_code(image: UInt8[Tensor, "*B W V 3"]) -> Int[Tensor, "*B"]:
     The low 50 bits are a multiplicative hash with fixed odd multipliers; the 10 bits above them say what the agent
     holds and what lies ahead (`object_ahead`, `interaction`). The same on every device and in every run.
     """
-    cells = image.flatten(-3).long()
-    mixed = ((cells + 1) * _multipliers(cells.shape[-1], image.device)).sum(-1)
-    # The low bits of a sum of products are weak.
-    mixed = _mix(mixed)
-    return (mixed >> 8 & (1 << HASH_BITS) - 1) | _context(image) << HASH_BITS
+    return (hash_of(image.flatten(-3)) >> 8 & (1 << HASH_BITS) - 1) | _context(image) << HASH_BITS
 
 
 def object_ahead(code: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
@@ -83,8 +79,13 @@ def situation(code: Int[Tensor, " B"], carry: Tensor) -> Int[Tensor, " B"]:
     """
     if carry.dtype != torch.uint8 or carry[0].numel() == 0:
         return code
-    cells = carry.flatten(1).long()
-    return code ^ _mix(((cells + 1) * _multipliers(cells.shape[-1], carry.device)).sum(-1)) >> 4
+    return code ^ hash_of(carry.flatten(1)) >> 4
+
+
+def hash_of(numbers: Int[Tensor, "*B N"]) -> Int[Tensor, "*B"]:
+    """64-bit hash of the last dimension: equal for equal rows, and practically never for others."""
+    # The low bits of a sum of products are weak.
+    return _mix(((numbers.long() + 1) * _multipliers(numbers.shape[-1], numbers.device)).sum(-1))
 
 
 def _mix(number: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hjepa.config import ModuleConfig
-from hjepa.cost import AGENT
+from hjepa.cost import AGENT, hash_of
 from hjepa.interfaces import Perception
 from hjepa.modules.cell_context import CellContext
 from hjepa.modules.cells import COLOURS, EMPTY, STATES, CellEmbedding, pack
@@ -144,14 +144,9 @@ class FullView(Perception):
 
 
 def alike(rows: UInt8[Tensor, "R N"]) -> tuple[Int[Tensor, " K"], Int[Tensor, " R"]]:
-    """One of each of the different rows, and of each row the number of that which it is like.
-
-    By a hash of 64 bits: rows that differ have the same one in 10^19 times or so, and to sort numbers is quick.
-    """
-    generator = torch.Generator().manual_seed(0)
-    odd = 2 * torch.randint(2**62, (rows.shape[1],), generator=generator) + 1
-    codes = (rows * odd.to(rows.device)).sum(1)
-    kinds, number = codes.unique(return_inverse=True)
+    """One of each of the different rows, and of each row the number of that which it is like; to sort hashes is quicker
+    than to sort rows."""
+    kinds, number = hash_of(rows).unique(return_inverse=True)
     last = torch.arange(len(rows), device=rows.device)
     return torch.zeros_like(kinds).scatter_reduce_(0, number, last, "amax"), number
 
