@@ -70,8 +70,6 @@ class States(TensorStruct):
     state: Float[Tensor, "N T D"]
     action: Int[Tensor, "N T"]
     """Taken at each record, -1 at the end of an episode."""
-    place: Int[Tensor, "N T"]
-    """Code of where the agent was seen, and which way it looked, whatever else there was to see."""
     is_first: Bool[Tensor, "N T"]
     truncated: Bool[Tensor, "N T"]
 
@@ -183,7 +181,7 @@ def perceive(agent: Agent, views: Views) -> States:
     for start in range(0, time, max(ROWS // rows, 1)):
         at = torch.arange(start, min(start + max(ROWS // rows, 1), time)).expand(rows, -1)
         state[:, at[0]] = perceived(agent, views, row.expand_as(at).flatten(), at.flatten()).unflatten(0, at.shape)
-    return States(state, views.action, views.place, views.is_first, views.truncated)
+    return States(state, views.action, views.is_first, views.truncated)
 
 
 def pieces(states: States, count: int, window: int, generator: torch.Generator) -> States:
@@ -309,9 +307,9 @@ def imagined(
 def as_states(state: Float[Tensor, "R D"], action: Int[Tensor, "R L"]) -> States:
     """Windows of actions whose states are not known but for the first, which stands for all."""
     rows, length = action.shape
-    nothing = torch.zeros(rows, length + 1, dtype=torch.int64)
+    nowhere = torch.zeros(rows, length + 1, dtype=torch.bool)
     actions = torch.cat((action, torch.full_like(action[:, :1], -1)), 1)
-    return States(state[:, None].expand(-1, length + 1, -1), actions, nothing, nothing.bool(), nothing.bool())
+    return States(state[:, None].expand(-1, length + 1, -1), actions, nowhere, nowhere)
 
 
 def one_ahead(

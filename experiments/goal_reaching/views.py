@@ -41,15 +41,10 @@ class Views:
 
     def images(self, row: Int[Tensor, " R"], at: Int[Tensor, " R"]) -> UInt8[Tensor, "R W V 3"]:
         """The views of some records, as they were seen."""
-        return with_agent(self.grids[self.grid[row, at].long()], self.place[row, at].long())
-
-
-def with_agent(grids: UInt8[Tensor, "R W V 3"], place: Int[Tensor, " R"]) -> UInt8[Tensor, "R W V 3"]:
-    """Views of grids in which the agent is in those places."""
-    images = grids.flatten(1, 2).clone()
-    agent = torch.stack((torch.full_like(place, AGENT), torch.zeros_like(place), place % 4), -1).to(images.dtype)
-    images[torch.arange(len(place)), place // 4] = agent
-    return images.view_as(grids)
+        images, place = self.grids[self.grid[row, at].long()], self.place[row, at].long()
+        agent = torch.stack((torch.full_like(place, AGENT), torch.zeros_like(place), place % 4), -1).to(images.dtype)
+        images.flatten(1, 2)[torch.arange(len(place)), place // 4] = agent
+        return images
 
 
 def without_agent(image: UInt8[Tensor, "N W V 3"]) -> tuple[UInt8[Tensor, "N W V 3"], Int[Tensor, " N"]]:
