@@ -1,5 +1,8 @@
 """From a run's config and an environment's spec to an agent, with a dry run that checks the shapes between modules."""
 
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -17,23 +20,30 @@ LOWEST = {"encoder": "identity", "action_encoder": "discrete"}
 
 
 def build_agent(config: RunConfig, env: EnvSpec) -> Agent:
-    """Build every module from its own config. Raises ConfigError where two do not fit together."""
+    """Build every module from its own config. Raises ConfigError where two do not fit together.
+
+    The initial weights of a module are drawn by torch's seed and the module's place in the agent: to add a level or to
+    swap a module leaves all others as they were, so that two agents of a seed differ in nothing else.
+    """
+    seed = _drawn_seed()
     spec = agent_spec(config, env)
     world_models, specs = [], []
     for level, model_spec in zip(config.levels, spec.levels, strict=True):
-        model = build_module(at_level(level.world_model or config.world_model, model_spec), model_spec)
+        model_config = at_level(level.world_model or config.world_model, model_spec)
+        model = build_at(f"world_model {model_spec.index}", seed, model_config, model_spec)
         world_models.append(model)
         specs.append(replace(model_spec, num_actions=model.action_encoder.num_actions))
     spec = replace(spec, levels=tuple(specs))
+    critics = [level.critic or config.critic for level in config.levels]
     agent = Agent(
         spec,
-        build_module(config.configurator, spec),
-        build_module(config.perception, spec),
+        build_at("configurator", seed, config.configurator, spec),
+        build_at("perception", seed, config.perception, spec),
         world_models,
-        build_module(config.intrinsic_cost, spec),
-        [build_module(level.critic or config.critic, one) for level, one in zip(config.levels, specs, strict=True)],
-        build_module(config.memory, spec),
-        build_actor(config, spec),
+        build_at("intrinsic_cost", seed, config.intrinsic_cost, spec),
+        [build_at(f"critic {one.index}", seed, critic, one) for critic, one in zip(critics, specs, strict=True)],
+        build_at("memory", seed, config.memory, spec),
+        build_actor(config, spec, seed),
     )
     handshake(agent)
     return agent
@@ -72,12 +82,18 @@ def agent_spec(config: RunConfig, env: EnvSpec) -> AgentSpec:
     return AgentSpec(env, tuple(levels), names, guardrails, token_dim, config.discount)
 
 
-def build_actor(config: RunConfig, spec: AgentSpec) -> Actor:
+def build_actor(config: RunConfig, spec: AgentSpec, seed: int) -> Actor:
     """The actor, with a planner and a policy for every level."""
     planners = [build_module(level.planner, one) for level, one in zip(config.levels, spec.levels, strict=True)]
     actor: Any = config.actor
-    policies = [build_module(actor.policy, one) for one in spec.levels]
+    policies = [build_at(f"policy {one.index}", seed, actor.policy, one) for one in spec.levels]
     return assemble(config.actor, spec, {"planners": planners, "policies": policies})
+
+
+def build_at(place: str, seed: int, config: ModuleConfig, spec: AgentSpec | LevelSpec) -> Any:
+    """Build a module with the draws of its place."""
+    with _own_draws(place, seed):
+        return build_module(config, spec)
 
 
 def at_level(config: ModuleConfig, spec: LevelSpec) -> ModuleConfig:
@@ -89,8 +105,26 @@ def at_level(config: ModuleConfig, spec: LevelSpec) -> ModuleConfig:
 
 def build_module(config: ModuleConfig, spec: AgentSpec | LevelSpec) -> Any:
     """Build a module and, first, the modules in its sub-slots, which it gets by the names of its config's fields."""
-    parts = {name: build_part(value, spec) for name, value in config if is_part(value)}
-    return assemble(config, spec, parts)
+    seed, parts = _drawn_seed(), {}
+    for name, value in config:
+        if is_part(value):
+            with _own_draws(name, seed):
+                parts[name] = build_part(value, spec)
+    with _own_draws("", seed):
+        return assemble(config, spec, parts)
+
+
+def _drawn_seed() -> int:
+    return int(torch.randint(2**31, ()))
+
+
+@contextmanager
+def _own_draws(place: str, seed: int) -> Iterator[None]:
+    """Let torch draw by `seed` and `place` inside, and go on as if nothing had been drawn after it. On the CPU, where
+    modules are built."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(zlib.crc32(f"{seed} {place}".encode()))
+        yield
 
 
 def assemble(

@@ -113,17 +113,20 @@ def test_r08_task_tokens_change_every_levels_state() -> None:
 @pytest.mark.parametrize("mode", [1, 2])
 def test_r29_triples_are_written_in_both_modes_and_flagged_as_lived(mode: int) -> None:
     agent = tiny_agent(2)
-    happened = play(agent, 5, mode, rows=2)
-    memory = happened[-1][2].memory
-    begin = max(number for number, (record, _, _) in enumerate(happened) if record.is_first.all())
-    for _, decision, state in happened[begin:]:
+    happened = play(agent, 12, mode, rows=2)
+    # The longest time without a new episode.
+    firsts = [number for number, (record, _, _) in enumerate(happened) if record.is_first.any()]
+    begin, after = max(itertools.pairwise([*firsts, len(happened)]), key=lambda pair: pair[1] - pair[0])
+    memory = happened[after - 1][2].memory
+    assert happened[begin][0].is_first.all()
+    for _, decision, state in happened[begin:after]:
         entry, found = agent.memory.at(memory, state.time)
         assert found.all() and not entry.imagined.any()
         torch.testing.assert_close(entry.state, decision.levels[0].state)
         torch.testing.assert_close(entry.critic, decision.levels[0].value)
         torch.testing.assert_close(entry.intrinsic, (decision.energies * decision.intrinsic_weights).sum(-1))
         assert torch.equal(entry.action, decision.action)
-    assert memory.written.tolist() == [5 - begin] * 2 and begin < 4
+    assert memory.written.tolist() == [after - begin] * 2 and after - begin > 1
 
 
 def test_r29_an_episode_begins_with_an_empty_memory() -> None:
