@@ -53,6 +53,9 @@ def cem(level: int, horizon: int, population: int) -> tuple[str, ...]:
 
 
 GREEDY = "actor.coordination=greedy"
+ANEW = "actor.surprise_threshold=0.001"
+THROUGHOUT = "actor.satisfaction=critic"
+EIGHT = "actor.joint_candidates=8"
 ROWS = (
     Row("flat, greedy, distance", 1, "latent", ("levels.0.horizon=1",)),
     Row("flat, CEM, distance", 1, "latent", cem(0, 20, 23)),
@@ -66,8 +69,12 @@ ROWS = (
     Row("2 levels, greedy, critic", 2, "critic", (GREEDY,)),
     Row("2 levels, forgetful, critic", 2, "critic", ("actor.habituation_above=0",)),
     Row("2 levels, critic", 2, "critic"),
-    Row("2 levels, anew, critic", 2, "critic", ("actor.surprise_threshold=0.001",)),
-    Row("3 levels, critic", 3, "critic", (*cem(1, 3, 64), "actor.joint_candidates=8")),
+    Row("2 levels, anew, critic", 2, "critic", (ANEW,)),
+    Row("2 levels, critic throughout", 2, "critic", (THROUGHOUT,)),
+    Row("2 levels, anew, critic throughout", 2, "critic", (THROUGHOUT, ANEW)),
+    Row("3 levels, critic", 3, "critic", (*cem(1, 3, 64), EIGHT)),
+    Row("3 levels, critic throughout", 3, "critic", (THROUGHOUT, EIGHT)),
+    Row("3 levels, anew, critic throughout", 3, "critic", (THROUGHOUT, EIGHT, ANEW)),
     Row("oracle's subgoals", 2, "latent", oracle=True),
 )
 RECORDS = 1024
