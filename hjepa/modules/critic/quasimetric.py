@@ -55,6 +55,7 @@ class QuasimetricCritic(Critic):
     def __init__(self, config: Config, spec: LevelSpec) -> None:
         super().__init__()
         self.longest, self.tightness, self.far = config.longest, config.tightness, config.far
+        self.span = spec.span
         self.embedding, self.components = config.embedding, config.components
         self.expectile = config.expectile
         self.film = FiLM(spec.token_dim, spec.dim)
@@ -89,13 +90,13 @@ class QuasimetricCritic(Critic):
 
     # -------------------------------------------------------------------------------------------- learning
     def loss(self, batch: CriticBatch, target: Critic) -> Loss:
-        embedded = self._embed(batch.states, batch.tokens)
+        embedded, episode = self._embed(batch.states, batch.tokens), episodes(batch)
         step = self._distance(embedded, at_records(embedded, batch.next_index))
         over = masked_mean((step - 1).relu().square(), batch.reaches)
-        later, steps = self._later(batch)
+        later, steps = self._later(episode)
         way = self._distance(embedded, at_records(embedded, later))
-        over = over + masked_mean(((way - steps).relu() / steps.clamp_min(1)).square(), steps > 0)
-        apart, together = self._apart(embedded, batch)
+        over = over + masked_mean(((way - steps).relu() / steps.clamp_min(1 / self.span)).square(), steps > 0)
+        apart, together = self._apart(embedded, episode)
         push = masked_mean(SOFTNESS * F.softplus((self.far - apart) / SOFTNESS), together)
         return push + self.tightness * over, {
             "value": masked_mean(apart, together).detach(),
@@ -121,25 +122,21 @@ class QuasimetricCritic(Critic):
         error = (distance.detach() - steps).abs().mean()
         return loss, {"value": distance.detach().mean(), "error": error}
 
-    def _later(self, batch: CriticBatch) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
-        """For each record, one up to `longest` steps later in the same episode, and how many steps later."""
-        at = torch.arange(batch.next_index.shape[1], device=batch.next_index.device).expand_as(batch.next_index)
-        steps, drawn = torch.zeros_like(at), torch.randint_like(at, self.longest + 1)
-        for step in range(min(self.longest, at.shape[1] - 1)):
-            alive = (step < drawn) & batch.reaches.gather(1, at)
-            at = torch.where(alive, batch.next_index.gather(1, at), at)
-            steps = steps + alive
-        return at, steps
+    def _later(self, episode: Int[Tensor, "B T"]) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:
+        """For each record a later one of its episode, and how many steps of the level later, parts of a step counted;
+        0 where none is drawn."""
+        time = torch.arange(episode.shape[1], device=episode.device)
+        at = time + torch.randint_like(episode, 1, self.longest * self.span + 1)
+        at = torch.where(at < episode.shape[1], at, time)
+        at = torch.where(episode.gather(1, at) == episode, at, time)
+        return at, (at - time) / self.span
 
     def _apart(
-        self, embedded: Float[Tensor, "B T E"], batch: CriticBatch
+        self, embedded: Float[Tensor, "B T E"], episode: Int[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T"], Bool[Tensor, "B T"]]:
         """Distance of each record to a random one of its window, and whether both are of one episode."""
-        other = torch.randint_like(batch.next_index, batch.next_index.shape[1])
-        # Records of one episode follow each other without a break: where none begins a step, the episode ends.
-        alive = (batch.next_index > torch.arange(batch.next_index.shape[1], device=other.device)).long()
-        number = F.pad(1 - alive, (1, 0))[:, :-1].cumsum(1)
-        return self._distance(embedded, at_records(embedded, other)), number.gather(1, other) == number
+        other = torch.randint_like(episode, episode.shape[1])
+        return self._distance(embedded, at_records(embedded, other)), episode.gather(1, other) == episode
 
     def imagined_loss(
         self, predicted: Float[Tensor, "R D"], actual: Float[Tensor, "R D"], tokens: Float[Tensor, "R K C"]
@@ -153,3 +150,11 @@ class QuasimetricCritic(Critic):
             aim = self._distance(embedded, goals)
         loss = F.huber_loss(self._distance(self._embed(predicted, tokens), goals), aim)
         return loss, {"imagined": loss.detach()}
+
+
+def episodes(batch: CriticBatch) -> Int[Tensor, "B T"]:
+    """Number of each record's episode within its window: records of one follow each other without a break, and where
+    none begins a step the episode ends."""
+    time = torch.arange(batch.next_index.shape[1], device=batch.next_index.device)
+    begins = (batch.next_index > time).long()
+    return F.pad(1 - begins, (1, 0))[:, :-1].cumsum(1)
