@@ -118,7 +118,7 @@ def against(one: Outcome, outcomes: Sequence[Outcome]) -> str:
 
 def draw(outcomes: Sequence[Outcome]) -> Figure:
     """Success by bin, a bar a row, and a dot a seed where there are several."""
-    figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
+    figure = Figure(figsize=(max(10, 0.75 * len(outcomes)), 4.5), dpi=100, layout="constrained")
     axes = figure.subplots()
     width = 0.85 / max(len(outcomes), 1)
     for number, one in enumerate(outcomes):
