@@ -125,9 +125,10 @@ class QuasimetricCritic(Critic):
     def _later(self, episode: Int[Tensor, "B T"]) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:
         """For each record a later one of its episode, and how many steps of the level later, parts of a step counted;
         0 where none is drawn."""
-        time = torch.arange(episode.shape[1], device=episode.device)
-        at = time + torch.randint_like(episode, 1, self.longest * self.span + 1)
-        at = torch.where(at < episode.shape[1], at, time)
+        count = episode.shape[1]
+        time = torch.arange(count, device=episode.device)
+        at = time + torch.randint_like(episode, 1, max(min(self.longest * self.span, count - 1), 1) + 1)
+        at = torch.where(at < count, at, time)
         at = torch.where(episode.gather(1, at) == episode, at, time)
         return at, (at - time) / self.span
 
