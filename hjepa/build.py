@@ -84,10 +84,12 @@ def agent_spec(config: RunConfig, env: EnvSpec) -> AgentSpec:
 
 def build_actor(config: RunConfig, spec: AgentSpec, seed: int) -> Actor:
     """The actor, with a planner and a policy for every level."""
-    planners = [build_module(level.planner, one) for level, one in zip(config.levels, spec.levels, strict=True)]
+    searches = zip(config.levels, spec.levels, strict=True)
+    planners = [build_at(f"planner {one.index}", seed, level.planner, one) for level, one in searches]
     actor: Any = config.actor
     policies = [build_at(f"policy {one.index}", seed, actor.policy, one) for one in spec.levels]
-    return assemble(config.actor, spec, {"planners": planners, "policies": policies})
+    with _own_draws("actor", seed):
+        return assemble(config.actor, spec, {"planners": planners, "policies": policies})
 
 
 def build_at(place: str, seed: int, config: ModuleConfig, spec: AgentSpec | LevelSpec) -> Any:
