@@ -42,6 +42,7 @@ from hjepa.types import (
     Task,
     TensorStruct,
     Trajectory,
+    Walked,
 )
 
 __all__ = [
@@ -372,6 +373,6 @@ class Actor(Module):
         nan where no step was seen, which says nothing."""
 
     @abstractmethod
-    def loss(self, world: World, states: tuple[Tensor, ...], task: Task) -> Loss:
-        """Distil mode-2 plans from `states` (one [B, D] a level) into the policies; gradients reach the policies
-        only."""
+    def loss(self, world: World, states: tuple[Tensor, ...], task: Task, walked: tuple[Walked, ...]) -> Loss:
+        """Distil mode-2 plans from `states` (one [B, D] a level) into the policies, and learn from what was `walked`
+        there (for every level but the highest); gradients reach the actor only."""

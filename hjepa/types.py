@@ -252,6 +252,21 @@ class LevelBatch(TensorStruct):
 
 
 @dataclass(frozen=True)
+class Walked(TensorStruct):
+    """What a level did at each record and where the agent then came to, for learning in hindsight.
+
+    R rows, in the order of the states that go with them.
+    """
+
+    choice: Int[Tensor, " R"]
+    """The level's choice that begins at the record."""
+    goal: Float[Tensor, "R G"]
+    """A state of the level above, at most one of its steps later."""
+    reached: Bool[Tensor, " R"]
+    """Whether the episode goes as far; what stands in other rows means nothing."""
+
+
+@dataclass(frozen=True)
 class CriticBatch(TensorStruct):
     """What a critic learns from: triples (time, state, energy) read back from the replay store, never the live
     environment."""
@@ -259,8 +274,8 @@ class CriticBatch(TensorStruct):
     states: Float[Tensor, "B T D"]
     """With gradient where the critic may shape the encoder."""
     target_states: Float[Tensor, "B T D"]
-    actions: Int[Tensor, "B T"]
-    """Environment action taken at t (-1 where none)."""
+    choices: Int[Tensor, "B T"]
+    """The level's choice that begins at t: at level 0 the environment action (-1 where none)."""
     energies: Float[Tensor, "B T"]
     """Weighted intrinsic energy met in the step that begins at t, at this level's time scale."""
     next_index: Int[Tensor, "B T"]

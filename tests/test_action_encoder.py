@@ -75,6 +75,15 @@ def test_codes_embed_the_chosen_code_and_draw_only_in_training():
     assert torch.equal(encoder.infer(*given)[1], encoder.infer(*given)[1])
 
 
+def test_codes_of_actions_alone_are_blind_to_what_came_of_them():
+    states, actions = segments(40)
+    for changes in (True, False):
+        encoder = MacroCodes(MacroCodes.Config(codes=5, changes=changes), spec(3)).eval()
+        code, elsewhere = encoder.infer(states, actions)[1], encoder.infer(torch.randn_like(states), actions)[1]
+        assert torch.equal(code, elsewhere) != changes
+        assert not torch.equal(code, encoder.infer(states, torch.randn_like(actions))[1])
+
+
 def test_codes_usage_term_spreads_them_out():
     def perplexity(usage: float) -> float:
         torch.manual_seed(1)

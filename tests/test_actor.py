@@ -360,7 +360,7 @@ def test_the_policies_alone_learn_from_the_actors_loss() -> None:
     agent = tiny_agent(2).train()
     states, _, task = situation(agent, 16)
     states = tuple(state.detach().requires_grad_() for state in states)
-    loss, info = agent.actor.loss(agent.world, states, task)
+    loss, info = agent.actor.loss(agent.world, states, task, ())
     loss.backward()
     assert {"divergence_0", "divergence_1", "subgoal_error_1"} <= set(info)
     assert all(state.grad is None for state in states)

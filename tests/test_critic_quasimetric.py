@@ -81,7 +81,7 @@ def test_records_of_other_episodes_of_the_window_are_not_pushed_apart() -> None:
     for cut in range(TIME):
         following[:, cut], reaches[:, cut] = cut, False
     alone = CriticBatch(
-        batch.states, batch.target_states, batch.actions, batch.energies, following, reaches, batch.ended, batch.tokens
+        batch.states, batch.target_states, batch.choices, batch.energies, following, reaches, batch.ended, batch.tokens
     )
     _, info = module.loss(alone, module)
     assert info["value"] < 1e-4 and info["excess"] == 0

@@ -80,10 +80,10 @@ def values(module):
     return module.action_values(torch.eye(CELLS)[: CELLS - 1], torch.zeros(CELLS - 1, 0, 0)).detach()
 
 
-@pytest.mark.parametrize("bins", [0, 41])
-def test_r31_action_values_on_a_corridor_are_right(bins):
+@pytest.mark.parametrize(("bins", "settings"), [(0, {}), (41, {}), (0, {"index": 1, "choices": True})])
+def test_r31_action_values_on_a_corridor_are_right(bins, settings):
     torch.manual_seed(0)
-    module = critic(steps=1, bins=bins)
+    module = critic(steps=1, bins=bins, **settings)
     info = train(module, corridor, updates=700 if bins else 400)
     torch.testing.assert_close(values(module), optimum(), atol=0.04, rtol=0)
     assert info["correlation"] > 0.98
@@ -187,7 +187,7 @@ def test_r30_records_without_a_target_and_the_target_states_weigh_nothing():
     example.states.requires_grad_()
     loss, _ = module.loss(example, deepcopy(module))
     (gradient,) = torch.autograd.grad(loss, example.states)
-    used = (example.reaches | example.ended) & (example.actions >= 0)
+    used = (example.reaches | example.ended) & (example.choices >= 0)
     assert (gradient.abs().sum(-1) > 0)[used].all()
     assert (gradient[~used] == 0).all()
     none = torch.zeros_like(example.ended)
@@ -209,7 +209,7 @@ def test_double_q_takes_the_online_argmin_and_the_targets_value():
     expected = example.energies[:, 0] + GAMMA * target_values.gather(-1, best[..., None])[:, 1, 0]
     rows = example.reaches[:, 0] & ~example.ended[:, 0]
     assert rows.any()
-    taken = example.actions.clamp_min(0)
+    taken = example.choices.clamp_min(0)
     bootstrap, lag = module._bootstrap(example, target, best, taken)
     torch.testing.assert_close(lag, target_values.gather(-1, taken[..., None]).squeeze(-1) - target_values.amin(-1))
     goals = module.targets(example, bootstrap)

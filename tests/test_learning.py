@@ -10,9 +10,9 @@ from hjepa.data.spans import spans
 from hjepa.train.learning import (
     Shaping,
     agent_loss,
+    choices_taken,
     critic_loss,
     encode,
-    inferred_actions,
     level_batch,
     one_hot_actions,
 )
@@ -87,7 +87,7 @@ def test_r10_the_higher_the_level_the_more_time_a_predicted_step_takes(tmp_path)
     lower_actions = one_hot_actions(windows.actions, run.agent.spec.env.num_actions)
     for level in range(3):
         batch = level_batch(windows, level, lower_actions)
-        lower_actions = inferred_actions(run.agent, batch, level)
+        lower_actions = choices_taken(run.agent, windows, batch, level).embeddings
         assert lower_actions.shape[-1] == 4
         assert batch.lower_states.shape[-1] == (16, 16, 12)[level]
         assert not batch.lower_states.requires_grad or level == 0
@@ -118,8 +118,9 @@ def test_the_critic_shapes_perception_only_where_asked(shapes: bool, tmp_path) -
         windows = encode(run.agent, batch_of(run, config, 1), shaping)
         actions = one_hot_actions(windows.actions, 3)
         if level:
-            actions = inferred_actions(run.agent, level_batch(windows, 0, actions), 0)
-        loss, _ = critic_loss(run.agent, windows, level, actions, shaping)
+            actions = choices_taken(run.agent, windows, level_batch(windows, 0, actions), 0).embeddings
+        taken = choices_taken(run.agent, windows, level_batch(windows, level, actions), level)
+        loss, _ = critic_loss(run.agent, windows, level, actions, taken.indices, shaping)
         parts = reached(run.agent, loss)
         assert f"critics.{level}" in parts
         assert any(name.startswith("perception.") for name in parts) == (shapes and level == 0)

@@ -20,8 +20,8 @@ from hjepa.train.learning import (
     Shaping,
     Windows,
     calibrate,
+    choices_taken,
     encode,
-    inferred_actions,
     level_batch,
     one_hot_actions,
 )
@@ -232,7 +232,7 @@ def actions_below(agent: Agent, windows: Windows, level: int) -> Float[Tensor, "
     """What `level` sees of the actions below it."""
     lower = one_hot_actions(windows.actions, agent.spec.env.num_actions)
     for below in range(level):
-        lower = inferred_actions(agent, level_batch(windows, below, lower), below)
+        lower = choices_taken(agent, windows, level_batch(windows, below, lower), below).embeddings
     return lower
 
 

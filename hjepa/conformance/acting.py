@@ -12,7 +12,7 @@ from hjepa.conformance.modelling import require_loss
 from hjepa.conformance.probes import a_request, a_task, decide, level_states, no_subgoals
 from hjepa.conformance.table import CHOICES, HORIZON, STATES, TableProblem
 from hjepa.interfaces import Actor, Planner, Policy, World
-from hjepa.types import REPLAN_REASONS, Plan
+from hjepa.types import REPLAN_REASONS, Plan, Walked
 
 
 # ------------------------------------------------------------------- planner
@@ -230,7 +230,9 @@ def loss_reaches_the_policies_only(bench: Bench) -> None:
     states = tuple(
         state.requires_grad_() for state in level_states(spec, replace(sample, states=sample.states.clone()))
     )
-    require_loss(module.loss(world, states, a_task(spec, sample))).backward()
+    choice, reached = torch.zeros(ROWS, dtype=torch.int64), torch.ones(ROWS, dtype=torch.bool)
+    walked = tuple(Walked(choice, torch.randn(ROWS, level.upper_dim), reached) for level in spec.levels[:-1])
+    require_loss(module.loss(world, states, a_task(spec, sample), walked)).backward()
     policies = list(module.policies.parameters())
     require(any(one.grad is not None and bool(one.grad.any()) for one in policies), "the policies get no gradient")
     others = nn.ModuleList([*world.world_models, *world.critics]).parameters()

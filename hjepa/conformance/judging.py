@@ -92,10 +92,11 @@ def clamps_weights(bench: Bench) -> None:
 def critic_batch(bench: Bench, sample: Sample) -> CriticBatch:
     """What a critic learns from, with a leaf for the states."""
     steps = level_spans(sample, bench.level)
+    taken = actions_taken(sample.previous_action, sample.is_first)
     return CriticBatch(
         leaf(sample.states),
         sample.states + 0.1,
-        actions_taken(sample.previous_action, sample.is_first),
+        torch.where(taken < 0, -1, taken % bench.level.num_actions),
         steps.energies[..., 0],
         steps.end,
         steps.reaches,
@@ -143,7 +144,7 @@ def loss_without_a_target_is_finite(bench: Bench) -> None:
     module, sample = expect(bench.module, Critic), bench.sample()
     batch = critic_batch(bench, sample)
     nothing = torch.zeros_like(batch.reaches)
-    parts = (batch.states, batch.target_states, batch.actions, batch.energies, batch.next_index)
+    parts = (batch.states, batch.target_states, batch.choices, batch.energies, batch.next_index)
     require_loss(module.loss(CriticBatch(*parts, nothing, nothing, batch.tokens), copy.deepcopy(module)))
 
 

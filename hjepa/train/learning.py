@@ -11,7 +11,7 @@ from hjepa.agent import Agent
 from hjepa.cost import intrinsic_energy
 from hjepa.data.spans import actions_taken, spans
 from hjepa.nets import at_records
-from hjepa.types import CriticBatch, Info, LevelBatch, Spans, Task, Trajectory
+from hjepa.types import CriticBatch, Info, LevelBatch, Spans, Task, Trajectory, Walked
 
 
 class NonFiniteError(RuntimeError):
@@ -41,24 +41,38 @@ class Windows:
     tokens: Float[Tensor, "B T K C"]
 
 
+@dataclass(frozen=True)
+class Taken:
+    """The choice of a level that begins at each record of a batch."""
+
+    indices: Int[Tensor, "B T"]
+    """Into the level's action table; -1 where none begins."""
+    embeddings: Float[Tensor, "B T M"]
+    """What the level above sees of it."""
+
+
 def agent_loss(agent: Agent, trajectory: Trajectory, shaping: Shaping) -> tuple[Tensor, Info]:
     """The whole loss of a training batch: world models, critics and actor, each level's terms named `level_N/...`."""
     windows = encode(agent, trajectory, shaping)
     require_finite(trajectory, windows)
     total, info = windows.states[0].new_zeros(()), Info()
+    walked: list[Walked] = []
     lower_actions = one_hot_actions(windows.actions, agent.spec.env.num_actions)
     for level in range(len(agent.spec.levels)):
         batch = level_batch(windows, level, lower_actions)
+        taken = choices_taken(agent, windows, batch, level)
         loss, terms = agent.world_models[level].loss(batch, windows.states[level], windows.targets[level])  # type: ignore[operator]
         total = total + loss
         info |= named(f"level_{level}", terms)
-        loss, terms = critic_loss(agent, windows, level, lower_actions, shaping)
+        loss, terms = critic_loss(agent, windows, level, lower_actions, taken.indices, shaping)
         total = total + loss
         info |= named(f"critic_{level}", terms)
-        lower_actions = inferred_actions(agent, batch, level)
+        if level + 1 < len(agent.spec.levels):
+            walked.append(walked_to(agent, windows, level, taken.indices))
+        lower_actions = taken.embeddings
     calibrate(agent, windows)
     flat = tuple(state.detach().flatten(0, 1) for state in windows.states)
-    loss, terms = agent.actor.loss(agent.world, flat, windows.task)
+    loss, terms = agent.actor.loss(agent.world, flat, windows.task, tuple(walked))
     return total + loss, info | named("actor", terms)
 
 
@@ -112,16 +126,37 @@ def level_batch(windows: Windows, level: int, lower_actions: Tensor) -> LevelBat
 
 
 @torch.no_grad()
-def inferred_actions(agent: Agent, batch: LevelBatch, level: int) -> Float[Tensor, "B T M"]:
-    """Embedding of the action of `level` that begins at each record: what the level above sees of it (targets
-    detached)."""
+def choices_taken(agent: Agent, windows: Windows, batch: LevelBatch, level: int) -> Taken:
+    """The choice of `level` that begins at each record (targets detached)."""
+    model = agent.world_models[level]
     if level == 0:
-        return batch.lower_actions @ agent.world_models[0].action_encoder.table()  # type: ignore[operator,union-attr]
-    return agent.world_models[level].infer_actions(batch)[0]  # type: ignore[operator]
+        return Taken(windows.actions, batch.lower_actions @ model.action_encoder.table())  # type: ignore[operator,union-attr]
+    embeddings, weights = model.infer_actions(batch)  # type: ignore[operator]
+    return Taken(torch.where(batch.spans.valid, weights.argmax(-1), -1), embeddings)
+
+
+@torch.no_grad()
+def walked_to(agent: Agent, windows: Windows, level: int, choices: Int[Tensor, "B T"]) -> Walked:
+    """What `level` did at each record, and a state of the level above, one of its steps later or (at random) less."""
+    step, longest = windows.spans[level], agent.spec.levels[level + 1].stride
+    steps = torch.randint(1, longest + 1, choices.shape, device=choices.device)
+    end = torch.arange(choices.shape[1], device=choices.device).expand_as(choices)
+    reached = choices >= 0
+    for taken in range(longest):
+        goes_on = steps > taken
+        reached = reached & (~goes_on | step.reaches.gather(1, end))
+        end = torch.where(goes_on, step.end.gather(1, end), end)
+    goal = at_records(windows.states[level + 1], end)
+    return Walked(choices.clamp_min(0).flatten(), goal.flatten(0, 1), reached.flatten())
 
 
 def critic_loss(
-    agent: Agent, windows: Windows, level: int, lower_actions: Tensor, shaping: Shaping
+    agent: Agent,
+    windows: Windows,
+    level: int,
+    lower_actions: Tensor,
+    choices: Int[Tensor, "B T"],
+    shaping: Shaping,
 ) -> tuple[Tensor, Info]:
     """Temporal-difference loss on stored triples, and agreement of predicted with perceived states."""
     critic, target = agent.critics[level], agent.target_critics[level]  # type: ignore[index]
@@ -131,7 +166,7 @@ def critic_loss(
     batch = CriticBatch(
         states,
         windows.targets[level],
-        windows.actions,
+        choices,
         intrinsic_energy(step.energies, weight),
         step.end,
         step.reaches,

@@ -16,7 +16,7 @@ from hjepa.types import LevelSpec
 
 
 class MacroCodes(ActionEncoder):
-    """K codes, inferred from a segment's actions and change of state by a straight-through Gumbel softmax.
+    """K codes, inferred from a segment's actions and (`changes`) change of state by a straight-through Gumbel softmax.
 
     The support is a learned prior p(code | s), so that search stays among codes that occur from a state (VQ
     macro-actions as in Hi-LeWM, arXiv 2607.12547; Gumbel softmax, Jang et al. 2017).
@@ -31,13 +31,17 @@ class MacroCodes(ActionEncoder):
         """Width of the inference network's and the prior's hidden layers."""
         temperature: float = Field(1.0, gt=0)
         """Temperature of the Gumbel softmax."""
+        changes: bool = True
+        """Whether a code is inferred from the change of state, too, or from the actions alone: then it says what was
+        done, not what came of it, which where much is out of sight is luck that no level below can bring about."""
         usage: float = Field(0.1, ge=0)
         """Weight of the usage term, log K minus the entropy of the batch's codes: keeps codes alive."""
 
     def __init__(self, config: Config, spec: LevelSpec) -> None:
         super().__init__()
         self.num_actions, self.temperature, self.usage = config.codes, config.temperature, config.usage
-        inputs = spec.stride * spec.lower_action_dim + spec.lower_dim
+        self.changes = config.changes
+        inputs = spec.stride * spec.lower_action_dim + spec.lower_dim * config.changes
         self.posterior = MLP(inputs, config.hidden, config.codes)
         self.prior = MLP(spec.dim, config.hidden, config.codes, 1)
         self.embedding = nn.Embedding(config.codes, spec.action_dim)
@@ -49,8 +53,10 @@ class MacroCodes(ActionEncoder):
         self, lower_states: Float[Tensor, "*B stride_1 Dl"], lower_actions: Float[Tensor, "*B stride Ml"]
     ) -> tuple[Float[Tensor, "*B M"], Float[Tensor, "*B A"]]:
         """A code drawn in training, the likeliest otherwise."""
-        change = lower_states[..., -1, :] - lower_states[..., 0, :]
-        logits = self.posterior(torch.cat((lower_actions.flatten(-2), change), -1))
+        seen = [lower_actions.flatten(-2)]
+        if self.changes:
+            seen.append(lower_states[..., -1, :] - lower_states[..., 0, :])
+        logits = self.posterior(torch.cat(seen, -1))
         if self.training:
             weights = F.gumbel_softmax(logits, self.temperature, hard=True)
         else:

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from hjepa.config import ModuleConfig, Slot, choose
 from hjepa.interfaces import Actor, Choice, Loss, Planner, Policy, Request, World
+from hjepa.modules.hindsight import HindsightFollower
+from hjepa.modules.subgoals import absent, committed, due, given
 from hjepa.planning import LatentProblem, RiskMeasure, SubgoalTerm, spread
 from hjepa.search import expand, familiarity, first_choices, scatter, take
-from hjepa.types import REPLAN_REASONS, AgentSpec, Info, Plan, Subgoal, Task
+from hjepa.types import AgentSpec, Info, Plan, Subgoal, Task, Walked
 
 NEAR = 0.6
 """Share of the typical displacement over a step of a level within which two of its states are much the same."""
-REASON = {name: number for number, name in enumerate(REPLAN_REASONS)}
 
 
 class HierarchicalActor(Actor):
@@ -39,13 +40,16 @@ class HierarchicalActor(Actor):
         what a level errs most about: of two levels that learned apart, both must err."""
         joint_candidates: int = Field(4, ge=2)
         """First choices of the upper level that `joint` and `confirmed` try out on the level below."""
-        satisfaction: Literal["lifted", "own", "critic"] = "lifted"
-        """How a lower state is compared with the subgoal: by its distance after lifting it a level, by that in its own
-        space, or after lifting by what the critic there makes of the way (with critics of goals: `quasimetric`)."""
+        satisfaction: Literal["lifted", "own", "critic", "hindsight"] = "lifted"
+        """What a level makes of its subgoal. A plan's end is compared with it by distance after lifting it a level, by
+        distance in its own space, or after lifting by what the critic there makes of the way (with critics of goals:
+        `quasimetric`). With `hindsight` first choices are weighed instead, by what has led to such states before."""
         subgoal_weight: float = Field(1.0, ge=0)
-        """Energy of ending one typical displacement away from the subgoal, in units of how much the level's own
-        energies
-        typically differ between its choices; so it neither drowns them nor is drowned, whatever the drives' scale."""
+        """Energy of ending one typical displacement away from the subgoal (with `hindsight`: of a first choice that is
+        e times less likely to lead there), in units of how much the level's own energies typically differ between its
+        choices; so it neither drowns them nor is drowned, whatever the drives' scale."""
+        follower_width: int = Field(256, gt=0)
+        """Width of the two hidden layers of the network that `hindsight` learns at every level but the highest."""
         subgoal_haste: float = Field(0.0, ge=0)
         """0: a plan must end at the subgoal. If positive it may meet it at any step, and each step more costs this
         share of that energy: a plan made anew at every step could put off for ever what only its end must show."""
@@ -101,6 +105,8 @@ class HierarchicalActor(Actor):
         self.samples, self.risk = config.samples, RiskMeasure(config.risk, config.risk_weight)
         self.auto_entropy, self.distil_rows = config.auto_entropy, config.distil_rows
         self.warm_start = config.warm_start
+        followed = spec.levels[:-1] if config.satisfaction == "hindsight" else ()
+        self.followers = nn.ModuleList([HindsightFollower(level, config.follower_width) for level in followed])
         above = max(len(spec.levels) - 1, 0)
         self.register_buffer("displacement_lifted", torch.ones(above))
         self.register_buffer("displacement_own", torch.ones(above))
@@ -117,20 +123,26 @@ class HierarchicalActor(Actor):
         distances = [torch.full_like(request.surprise, float("nan")) for _ in states]
         reasons = [torch.zeros_like(mode) for _ in states]
         evaluations = torch.zeros((), dtype=torch.int64, device=mode.device)
-        current[top], reasons[top] = self._given(subgoals[top], request.injected[top], reasons[top])
+        current[top], reasons[top] = given(subgoals[top], request.injected[top], reasons[top])
         for level in range(top - 1, -1, -1):
             distances[level] = self._distance(level, states[level + 1], subgoals[level])
-            reasons[level] = self._reasons(
-                subgoals[level], distances[level], reasons[level + 1], request, request.injected[level] is not None
+            injected = request.injected[level]
+            reasons[level] = due(
+                subgoals[level],
+                reasons[level + 1],
+                request,
+                request.surprise > self.surprise_threshold,
+                distances[level] < self.reach_tolerance,
+                injected is not None,
             )
-            given = request.injected[level]
-            if given is None:
+            if injected is None:
                 plans[level + 1], latent = self._propose(
                     world, level + 1, states, current, task, mode, reasons[level] > 0, request
                 )
             else:
-                latent = given
-            current[level] = self._commit(level, subgoals[level], latent, reasons[level] > 0)
+                latent = injected
+            deadline = round(self.levels[level + 1].span * self.deadline_slack)
+            current[level] = committed(subgoals[level], latent, reasons[level] > 0, deadline)
         habit = self.habituation * (request.tried + request.futile)
         plan, action = self._act(world, states[0], current[0], task, mode, habit)
         plans[0] = plan
@@ -147,45 +159,10 @@ class HierarchicalActor(Actor):
         unsure = entropy > self.auto_entropy * torch.log(torch.tensor(float(logits.shape[-1])))
         return torch.where(mode == 0, 1 + unsure.to(mode.dtype), mode)
 
-    def _given(
-        self, old: Subgoal, injected: Tensor | None, reason: Int[Tensor, " B"]
-    ) -> tuple[Subgoal, Int[Tensor, " B"]]:
-        """The subgoal of the highest level that acts: no level sets it one, but it may be injected. Only another one
-        than before is a reason to plan anew."""
-        if injected is None:
-            return absent(old.latent), reason
-        ones = torch.ones_like(reason)
-        other = ~old.active | (injected != old.latent).any(-1)
-        return Subgoal(injected, ones, ones.bool()), torch.where(other, REASON["injected"], reason)
-
     def _distance(self, level: int, upper_state: Tensor, subgoal: Subgoal) -> Float[Tensor, " B"]:
         """Distance of the perceived state to the subgoal; the perceived state is already lifted, by perception."""
         distance = torch.linalg.vector_norm(upper_state - subgoal.latent, dim=-1) / self.displacement_lifted[level]
         return distance.masked_fill(~subgoal.active, float("nan"))
-
-    def _reasons(
-        self, subgoal: Subgoal, distance: Tensor, above: Int[Tensor, " B"], request: Request, injected: bool
-    ) -> Int[Tensor, " B"]:
-        """Why each row needs a new subgoal; later lines take precedence."""
-        reason = torch.zeros_like(above)
-        for name, rows in (
-            ("above", above > 0),
-            ("surprise", request.surprise > self.surprise_threshold),
-            ("deadline", subgoal.remaining <= 0),
-            ("reached", distance < self.reach_tolerance),
-            ("first", request.is_first | ~subgoal.active),
-            ("injected", torch.full_like(request.is_first, injected)),
-        ):
-            reason = torch.where(rows, REASON[name], reason)
-        return reason
-
-    def _commit(self, level: int, old: Subgoal, latent: Tensor, rows: Bool[Tensor, " B"]) -> Subgoal:
-        deadline = round(self.levels[level + 1].span * self.deadline_slack)
-        return Subgoal(
-            torch.where(rows[:, None], latent, old.latent),
-            torch.where(rows, deadline, old.remaining),
-            old.active | rows,
-        )
 
     def _propose(
         self,
@@ -274,7 +251,9 @@ class HierarchicalActor(Actor):
         )
 
     def _term(self, world: World, level: int, subgoal: Subgoal, task: Task) -> SubgoalTerm:
-        weight = subgoal.active * self.subgoal_weight * self._unit(level)
+        # A level with a follower weighs its first choices instead.
+        measured = 0.0 if level < len(self.followers) else self.subgoal_weight
+        weight = subgoal.active * measured * self._unit(level)
         top, one = level == len(self.levels) - 1, torch.ones_like(weight[0])
         if self.satisfaction == "own" and not top:
             target, scale = world.world_models[level + 1].lower(subgoal.latent), self.displacement_own[level]
@@ -298,11 +277,21 @@ class HierarchicalActor(Actor):
         first_step: Float[Tensor, "B A"] | None = None,
     ) -> Plan:
         """Mode-2 search of one level over all rows (L22 section 3.1.2)."""
+        if level < len(self.followers):
+            followed = self._followed(level, state, subgoal)
+            first_step = followed if first_step is None else first_step + followed
         problem = self.problem(world, level, state, subgoal, task, first_step)
         warm_start = self._unrolled(world, level, problem, subgoal, task) if self.warm_start else None
         planner = self.planners[level]
         assert isinstance(planner, Planner)
         return planner.plan(problem, warm_start)
+
+    def _followed(self, level: int, state: Float[Tensor, "B D"], subgoal: Subgoal) -> Float[Tensor, "B A"]:
+        """Energy of each first choice: how unlikely it is to lead to the subgoal."""
+        follower = self.followers[level]
+        assert isinstance(follower, HindsightFollower)
+        weight = subgoal.active * self.subgoal_weight * self._unit(level)
+        return -weight[:, None] * follower(state, subgoal.latent)
 
     def _unrolled(
         self, world: World, level: int, problem: LatentProblem, subgoal: Subgoal, task: Task
@@ -355,11 +344,16 @@ class HierarchicalActor(Actor):
         for mean, new in ((self.displacement_lifted, lifted), (self.displacement_own, own)):
             mean.copy_(torch.where(new.isnan(), mean, mean.lerp(new.to(mean), 0.02)))
 
-    def loss(self, world: World, states: tuple[Tensor, ...], task: Task) -> Loss:
+    def loss(self, world: World, states: tuple[Tensor, ...], task: Task, walked: tuple[Walked, ...]) -> Loss:
+        total, info = states[0].new_zeros(()), Info()
+        for level, follower in enumerate(self.followers):
+            assert isinstance(follower, HindsightFollower)
+            loss, terms = follower.loss(states[level].detach(), walked[level])
+            total = total + loss
+            info |= {f"{name}_{level}": value for name, value in terms.items()}
         rows = torch.randperm(len(states[0]), device=states[0].device)[: self.distil_rows]
         states, task = tuple(state[rows].detach() for state in states), task[rows]
         top = len(states) - 1
-        total, info = states[0].new_zeros(()), Info()
         subgoal = absent(states[top])
         for level in range(top, -1, -1):
             self._measure(world, level, states[level], task)
@@ -390,9 +384,3 @@ class HierarchicalActor(Actor):
         coin = torch.rand(len(proposal), 1, device=proposal.device) < 0.5
         ones = torch.ones(len(proposal), dtype=torch.int64, device=proposal.device)
         return Subgoal(torch.where(coin, plan.states[:, 0], proposal), ones, ones.bool())
-
-
-def absent(like: Float[Tensor, "B G"]) -> Subgoal:
-    """No subgoal, for rows of `like`."""
-    rows = torch.zeros(len(like), dtype=torch.int64, device=like.device)
-    return Subgoal(torch.zeros_like(like), rows, rows.bool())

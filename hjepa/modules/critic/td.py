@@ -1,4 +1,4 @@
-"""Temporal-difference critic, blind to the energy's scale: action values at level 0, an expectile above."""
+"""Temporal-difference critic, blind to the energy's scale: values of choices, or an expectile above level 0."""
 
 import math
 from typing import ClassVar, Literal
@@ -20,8 +20,9 @@ class TemporalDifferenceCritic(Critic):
     """Regresses the n-step target sum_{i<n} gamma^i e_{t+i} + gamma^n V(s_{t+n}) (L22 section 3.3, Fig. 7).
 
     Level 0 has a head for every environment action and is trained as double Q-learning (van Hasselt et al.
-    2016, with argmin for argmax): V(s) = min_a Q(s, a). Levels above have no table of actions that stays the
-    same, and regress an expectile of the targets (Kostrikov et al. 2022, eq. 5). The network's outputs are in
+    2016, with argmin for argmax): V(s) = min_a Q(s, a); so are levels above with `choices`, a head for every
+    entry of their action table. Without, they regress an expectile of the targets (Kostrikov et al. 2022,
+    eq. 5). The network's outputs are in
     units of the targets' running spread around their running mean, so energies times any factor give the same
     updates. gamma is the discount over one step of the level.
     """
@@ -38,12 +39,17 @@ class TemporalDifferenceCritic(Critic):
         steps: int = Field(5, ge=1)
         """n: steps of the level whose energies are summed before the target critic takes over."""
         expectile: float = Field(0.3, gt=0, lt=1)
-        """Above level 0: weight of an under-estimate, against one minus it for an over-estimate. Below 0.5
+        """Without heads for choices: weight of an under-estimate, against one minus it for an over-estimate. Below 0.5
         the value leans to the lowest energies seen from a state (optimism); 0.5 is the mean."""
+        choices: bool = False
+        """Whether levels above 0, too, have a head for every choice. Their values then tell choices apart as `gap` has
+        it, where values of predicted states differ by less than they err; for tables whose entries keep their
+        meaning, such as codes of actions alone."""
         gap: float = Field(0.0, ge=0, lt=1)
-        """Level 0: alpha of advantage learning (Bellemare et al. 2016, eq. 7): the target of an action grows by so much
-        of its lag behind the best one, which multiplies the gaps between actions by 1 / (1 - alpha) and leaves the best
-        as it is. One step more or less changes a value by 1 - discount of it, far less than a network errs."""
+        """With heads for choices: alpha of advantage learning (Bellemare et al. 2016, eq. 7): the target of a choice
+        grows by so much of its lag behind the best one, which multiplies the gaps between choices by 1 / (1 - alpha)
+        and leaves the best as it is. One step more or less changes a value by 1 - discount of it, far less than a
+        network errs."""
         huber: float = Field(3.0, gt=0)
         """Errors beyond so many spreads count linearly (scalar head). Small values pull toward the median,
         which forgets rare successes."""
@@ -70,13 +76,13 @@ class TemporalDifferenceCritic(Critic):
         super().__init__()
         if config.bins == 1:
             raise ValueError("bins must be 0 (a scalar) or at least 2, got 1")
-        self.heads = spec.num_env_actions if spec.index == 0 else 1
-        self.has_actions = spec.index == 0
+        self.has_choices = spec.index == 0 or config.choices
+        self.heads = spec.num_actions if self.has_choices else 1
         self.gamma = spec.discount**spec.span
         self.steps, self.bins, self.reach = config.steps, config.bins, config.reach
         self.rate, self.floor = config.rate, config.floor
         self.huber, self.gap = config.huber, config.gap
-        self.expectile = 0.5 if self.has_actions else config.expectile
+        self.expectile = 0.5 if self.has_choices else config.expectile
         self.body = MLP(spec.dim, config.width, config.width, config.layers - 1)
         self.film = FiLM(spec.token_dim, config.width)
         self.norm = nn.LayerNorm(config.width)
@@ -101,10 +107,10 @@ class TemporalDifferenceCritic(Critic):
         return self.action_values(state, tokens).amin(-1)
 
     def choices(self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]) -> Float[Tensor, "*B A"] | None:
-        return self.action_values(state, tokens) if self.has_actions else None
+        return self.action_values(state, tokens) if self.has_choices else None
 
     def action_values(self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]) -> Float[Tensor, "*B A"]:
-        """Energy-to-go after each environment action; above level 0 that of the state (A = 1)."""
+        """Energy-to-go after each choice; without heads for choices that of the state (A = 1)."""
         return self._energy(self._expected(self._outputs(state, tokens)))
 
     def scale(self) -> Float[Tensor, ""]:
@@ -137,8 +143,8 @@ class TemporalDifferenceCritic(Critic):
         self._widen(torch.where(valid, batch.energies, 0.0))
         best = self._expected(self._read(features.detach())).detach().argmin(-1)
         taken = torch.zeros_like(best)
-        if self.has_actions:
-            taken, valid = batch.actions.clamp_min(0), valid & (batch.actions >= 0)
+        if self.has_choices:
+            taken, valid = batch.choices.clamp_min(0), valid & (batch.choices >= 0)
         bootstrap, lag = self._bootstrap(batch, target, best, taken)
         goals = self.targets(batch, bootstrap) + self.gap * lag
         self._track(goals, valid, target)
