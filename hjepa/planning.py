@@ -91,7 +91,7 @@ class LatentProblem(PlanningProblem):
         task: Task,
         level: int,
         horizon: int,
-        subgoal_term: SubgoalTerm,
+        subgoal_term: SubgoalTerm | None,
         samples: int,
         risk: RiskMeasure,
         support_threshold: float,
@@ -99,7 +99,8 @@ class LatentProblem(PlanningProblem):
         has_goal: Tensor,
         first_step: Float[Tensor, "B A"] | None = None,
     ) -> None:
-        """`first_step` is an energy added to each choice of the plan's first step, for what no state can tell."""
+        """`first_step` is an energy added to each choice of the plan's first step, for what no state can tell; no
+        `subgoal_term`: plans are not measured by where they end."""
         self.batch, self.horizon, self.device = state.shape[0], horizon, state.device
         self.num_actions = world_model.action_encoder.num_actions
         self._world_model, self._critic, self._intrinsic_cost = world_model, critic, intrinsic_cost
@@ -145,7 +146,7 @@ class LatentProblem(PlanningProblem):
 
     def _approach(self, node: Node, state: Float[Tensor, "B N S D"]) -> Float[Tensor, "B N S"] | None:
         """The subgoal's energy at the nearest approach so far; later ones cost more, or arriving would be put off."""
-        if self._term.haste == 0:
+        if self._term is None or self._term.haste == 0:
             return None
         delay = self._term.haste * node.depth * self._term.weight[:, None, None]
         now = self._term.energy(state) + delay
@@ -158,12 +159,15 @@ class LatentProblem(PlanningProblem):
             energy = (node.estimates + energy) / (node.depth + 1)
         if node.nearest is not None:
             return self._risk(energy + node.nearest)
-        return self._risk(energy + discount * self._term.energy(node.state))
+        return self._risk(energy if self._term is None else energy + discount * self._term.energy(node.state))
 
     def ending(self, state: Float[Tensor, "B N D"]) -> Float[Tensor, "B N"]:
         """What the critic and the subgoal say of a state, as energies of a plan that ends there after one step."""
         state = state[:, :, None]
-        return self._risk(self._log_discount.exp() * (self._weigh(self._value(state)) + self._term.energy(state)))
+        energy = self._weigh(self._value(state))
+        if self._term is not None:
+            energy = energy + self._term.energy(state)
+        return self._risk(self._log_discount.exp() * energy)
 
     def _estimate(self, node: Node, weights: Float[Tensor, "B N A"]) -> Float[Tensor, "B N S"] | None:
         """Add what the critic says of the plan before this step is predicted: the estimate of `depth` steps'

@@ -237,8 +237,8 @@ SURPRISE = Tag(
 ACTOR_TERM = Tag(
     "actor/{term}_{level}",
     "A term of the distillation of plans into a level's policy: divergence and agreement with the plan, the policy's "
-    "entropy, the error of the state it hands down. With `satisfaction: hindsight` also the cross-entropy (`follower`) and "
-    "accuracy of telling which choice led where the agent then was.",
+    "entropy, the error of the state it hands down. With `satisfaction: hindsight` also the cross-entropy (`follower`) "
+    "and accuracy of telling which choice led where the agent then was.",
     "nats, share, latent units",
     "divergence falls, agreement rises",
     "agreement stays at one over the number of choices: mode 1 is chance",

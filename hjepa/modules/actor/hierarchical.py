@@ -250,10 +250,11 @@ class HierarchicalActor(Actor):
             first_step,
         )
 
-    def _term(self, world: World, level: int, subgoal: Subgoal, task: Task) -> SubgoalTerm:
-        # A level with a follower weighs its first choices instead.
-        measured = 0.0 if level < len(self.followers) else self.subgoal_weight
-        weight = subgoal.active * measured * self._unit(level)
+    def _term(self, world: World, level: int, subgoal: Subgoal, task: Task) -> SubgoalTerm | None:
+        """What is measured at a plan's end; a level with a follower weighs its first choices instead."""
+        if level < len(self.followers):
+            return None
+        weight = subgoal.active * self.subgoal_weight * self._unit(level)
         top, one = level == len(self.levels) - 1, torch.ones_like(weight[0])
         if self.satisfaction == "own" and not top:
             target, scale = world.world_models[level + 1].lower(subgoal.latent), self.displacement_own[level]
