@@ -42,6 +42,7 @@ LAYOUTS, STEPS = 16, 60
 class Following:
     """One way to follow, all seeds."""
 
+    arm: str
     satisfaction: str
     weight: float
     oracle: tuple[float, ...]
@@ -88,7 +89,7 @@ def row_of(following: Study, runs: Sequence[TrainedRun], satisfaction: str, weig
         own.append(float(run_episodes(agent, env_id, seeds, 2).success.mean()))
         print(f"{satisfaction} {weight:g}, {trained.folder.name}: {oracle[-1]:.0%}, own {own[-1]:.0%}", flush=True)
     commits = provenance(trained.folder for trained in runs)["commit"]
-    return Following(satisfaction, weight, tuple(oracle), tuple(own), commits)
+    return Following(runs[0].arm, satisfaction, weight, tuple(oracle), tuple(own), commits)
 
 
 def agent_of(folder: Path, satisfaction: str, weight: float) -> Agent:
