@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
 from timing import Acting, Level, Setting, act, phases, training_speed
 
@@ -130,7 +131,7 @@ def timed(setting: Setting, levels: list[Level], batch: int, mode: int, count: i
 
 def shown(acting: Acting) -> str:
     """Median and 95th percentile of a decision."""
-    return f"{median(acting.decision_ms):.1f} / {percentile(acting.decision_ms, 95):.1f}"
+    return f"{median(acting.decision_ms):.1f} / {percentile(np.array(acting.decision_ms), 95):.1f}"
 
 
 def in_words(levels: int) -> str:

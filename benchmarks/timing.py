@@ -29,11 +29,12 @@ from hjepa.log.metrics import read_metrics
 from hjepa.train.learning import (
     Shaping,
     agent_loss,
+    choices_taken,
     critic_loss,
     encode,
-    inferred_actions,
     level_batch,
     one_hot_actions,
+    walked_to,
 )
 from hjepa.train.run import assemble, lightning_module, seeded_agent, train
 from hjepa.types import Trajectory
@@ -179,18 +180,21 @@ def parts_of_loss(agent: Agent, batch: Trajectory, shaping: Shaping) -> dict[str
     """The forward parts of the loss, all levels together."""
     windows = encode(agent, batch, shaping)
     lower = one_hot_actions(windows.actions, agent.spec.env.num_actions)
-    given = []
+    given, walked = [], []
     for level in range(len(agent.spec.levels)):
         part = level_batch(windows, level, lower)
-        given.append((level, part, lower))
-        lower = inferred_actions(agent, part, level)
+        taken = choices_taken(agent, windows, part, level)
+        given.append((level, part, lower, taken.indices))
+        if level + 1 < len(agent.spec.levels):
+            walked.append(walked_to(agent, windows, level, taken.indices))
+        lower = taken.embeddings
     flat = tuple(state.detach().flatten(0, 1) for state in windows.states)
     models = agent.world.world_models
     return {
         "encode": lambda: encode(agent, batch, shaping),
-        "roll out": lambda: [models[n].loss(part, windows.states[n], windows.targets[n]) for n, part, _ in given],
-        "critic": lambda: [critic_loss(agent, windows, n, actions, shaping) for n, _, actions in given],
-        "actor": lambda: agent.actor.loss(agent.world, flat, windows.task),
+        "roll out": lambda: [models[n].loss(part, windows.states[n], windows.targets[n]) for n, part, _, _ in given],
+        "critic": lambda: [critic_loss(agent, windows, n, actions, done, shaping) for n, _, actions, done in given],
+        "actor": lambda: agent.actor.loss(agent.world, flat, windows.task, tuple(walked)),
     }
 
 
