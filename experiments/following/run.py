@@ -54,7 +54,7 @@ class Following:
 
 COLUMNS: dict[str, Callable[[Following], str]] = {
     "satisfaction": lambda row: row.satisfaction if row.weight else "nothing is followed",
-    "weight": lambda row: f"{row.weight:g}" if row.weight else "0",
+    "weight": lambda row: f"{row.weight:g}",
     "an oracle's subgoals": lambda row: f"{mean(row.oracle):.0%}",
     "each run": lambda row: ", ".join(f"{value:.0%}" for value in row.oracle),
     "own subgoals": lambda row: f"{mean(row.own):.0%}",

@@ -254,7 +254,7 @@ class HierarchicalActor(Actor):
         """What is measured at a plan's end; a level with a follower weighs its first choices instead."""
         if level < len(self.followers):
             return None
-        weight = subgoal.active * self.subgoal_weight * self._unit(level)
+        weight = self._weight(level, subgoal)
         top, one = level == len(self.levels) - 1, torch.ones_like(weight[0])
         if self.satisfaction == "own" and not top:
             target, scale = world.world_models[level + 1].lower(subgoal.latent), self.displacement_own[level]
@@ -262,6 +262,10 @@ class HierarchicalActor(Actor):
         critic = world.critics[level + (not top)] if self.satisfaction == "critic" else None
         upper, scale = (None, one) if top else (world.world_models[level + 1], self.displacement_lifted[level])
         return SubgoalTerm(subgoal.latent, weight, scale, upper, task.tokens, critic, self.subgoal_haste)
+
+    def _weight(self, level: int, subgoal: Subgoal) -> Float[Tensor, " B"]:
+        """Energy of a unit of what is made of the subgoal; 0 where there is none."""
+        return subgoal.active * self.subgoal_weight * self._unit(level)
 
     def _unit(self, level: int) -> Float[Tensor, ""]:
         """Where a level has no energies of its own, the subgoal is all that counts, and any unit will do."""
@@ -291,8 +295,7 @@ class HierarchicalActor(Actor):
         """Energy of each first choice: how unlikely it is to lead to the subgoal."""
         follower = self.followers[level]
         assert isinstance(follower, HindsightFollower)
-        weight = subgoal.active * self.subgoal_weight * self._unit(level)
-        return -weight[:, None] * follower(state, subgoal.latent)
+        return -self._weight(level, subgoal)[:, None] * follower(state, subgoal.latent)
 
     def _unrolled(
         self, world: World, level: int, problem: LatentProblem, subgoal: Subgoal, task: Task

@@ -22,9 +22,8 @@ class TemporalDifferenceCritic(Critic):
     Level 0 has a head for every environment action and is trained as double Q-learning (van Hasselt et al.
     2016, with argmin for argmax): V(s) = min_a Q(s, a); so are levels above with `choices`, a head for every
     entry of their action table. Without, they regress an expectile of the targets (Kostrikov et al. 2022,
-    eq. 5). The network's outputs are in
-    units of the targets' running spread around their running mean, so energies times any factor give the same
-    updates. gamma is the discount over one step of the level.
+    eq. 5). The network's outputs are in units of the targets' running spread around their running mean, so
+    energies times any factor give the same updates. gamma is the discount over one step of the level.
     """
 
     class Config(ModuleConfig):
