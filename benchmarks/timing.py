@@ -30,6 +30,7 @@ from hjepa.train.learning import (
     Shaping,
     agent_loss,
     choices_taken,
+    critic_batch,
     critic_loss,
     encode,
     level_batch,
@@ -184,16 +185,17 @@ def parts_of_loss(agent: Agent, batch: Trajectory, shaping: Shaping) -> dict[str
     for level in range(len(agent.spec.levels)):
         part = level_batch(windows, level, lower)
         taken = choices_taken(agent, windows, part, level)
-        given.append((level, part, lower, taken.indices))
-        if level + 1 < len(agent.spec.levels):
-            walked.append(walked_to(agent, windows, level, taken.indices))
+        steps = critic_batch(windows, level, taken.indices, shaping)
+        given.append((level, part, lower, steps))
+        if agent.actor.learns_in_hindsight:
+            walked.append(walked_to(agent, windows, level, steps))
         lower = taken.embeddings
     flat = tuple(state.detach().flatten(0, 1) for state in windows.states)
     models = agent.world.world_models
     return {
         "encode": lambda: encode(agent, batch, shaping),
         "roll out": lambda: [models[n].loss(part, windows.states[n], windows.targets[n]) for n, part, _, _ in given],
-        "critic": lambda: [critic_loss(agent, windows, n, actions, done, shaping) for n, _, actions, done in given],
+        "critic": lambda: [critic_loss(agent, windows, n, steps, actions) for n, _, actions, steps in given],
         "actor": lambda: agent.actor.loss(agent.world, flat, windows.task, tuple(walked)),
     }
 

@@ -228,6 +228,11 @@ class Critic(Module):
         """Energy-to-go after each of the level's choices, from a critic that tells them apart; else None."""
         return None
 
+    def advantages(self, batch: CriticBatch, target: "Critic") -> Float[Tensor, "B T"]:
+        """By how much less energy than expected each record was followed by, in units of energy; 0 for whoever does
+        not tell. `target` is the moving average of this critic."""
+        return torch.zeros_like(batch.energies)
+
     @abstractmethod
     def loss(self, batch: CriticBatch, target: "Critic") -> Loss:
         """Loss on triples read from the store; `target` is the moving average of this critic."""
@@ -355,6 +360,8 @@ class Actor(Module):
 
     planners: nn.ModuleList
     policies: nn.ModuleList
+    learns_in_hindsight: bool = False
+    """Whether `loss` looks at what was walked."""
 
     @abstractmethod
     def decide(
@@ -375,4 +382,4 @@ class Actor(Module):
     @abstractmethod
     def loss(self, world: World, states: tuple[Tensor, ...], task: Task, walked: tuple[Walked, ...]) -> Loss:
         """Distil mode-2 plans from `states` (one [B, D] a level) into the policies, and learn from what was `walked`
-        there (for every level but the highest); gradients reach the actor only."""
+        there (a level each; none for whoever does not learn in hindsight); gradients reach the actor only."""

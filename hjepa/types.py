@@ -261,9 +261,16 @@ class Walked(TensorStruct):
     choice: Int[Tensor, " R"]
     """The level's choice that begins at the record."""
     goal: Float[Tensor, "R G"]
-    """A state of the level above, at most one of its steps later."""
+    """A state of the level above, at most one of its steps later; zeros at the highest level."""
     reached: Bool[Tensor, " R"]
     """Whether the episode goes as far; what stands in other rows means nothing."""
+    next: Float[Tensor, "R D"]
+    """The level's state after the choice, one of its steps later."""
+    arrived: Bool[Tensor, " R"]
+    """Whether the episode goes as far as that."""
+    advantage: Float[Tensor, " R"]
+    """By how much less energy was met, and is to come, than the level's critic expected at the record; positive is
+    better than expected. In units of energy; 0 from critics that do not tell."""
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,18 @@ def test_targets_follow_chains_bootstrap_at_a_cut_and_not_at_an_end():
     assert module.targets(end, bootstrap)[0, :2].tolist() == pytest.approx([1 + g * 2, 2.0])
 
 
+def test_an_advantage_is_what_was_expected_less_what_came():
+    module = critic(steps=2)
+    target = deepcopy(module)
+    chain = chain_batch([1.0, 2.0, 4.0, 8.0], [1, 2, 2, 3], [1, 1, 0, 0], [0, 1, 0, 0])
+    values = target.action_values(chain.target_states, chain.tokens).amin(-1)[0]
+    advantage = module.advantages(chain, target)[0]
+    assert advantage[0].item() == pytest.approx((values[0] - (1 + GAMMA * 2)).item())
+    assert advantage[1].item() == pytest.approx((values[1] - 2.0).item())
+    # What begins no step tells nothing.
+    assert advantage[2:].tolist() == [0.0, 0.0]
+
+
 def test_a_level_discounts_by_its_span_and_skips_by_its_stride():
     module = critic(index=1, steps=5, span=2)
     skip = chain_batch([1.0, 2.0, 4.0, 8.0, 16.0], [2, 3, 4, 3, 4], [1, 1, 1, 0, 0], [0] * 5)

@@ -11,6 +11,7 @@ from hjepa.train.learning import (
     Shaping,
     agent_loss,
     choices_taken,
+    critic_batch,
     critic_loss,
     encode,
     level_batch,
@@ -120,7 +121,8 @@ def test_the_critic_shapes_perception_only_where_asked(shapes: bool, tmp_path) -
         if level:
             actions = choices_taken(run.agent, windows, level_batch(windows, 0, actions), 0).embeddings
         taken = choices_taken(run.agent, windows, level_batch(windows, level, actions), level)
-        loss, _ = critic_loss(run.agent, windows, level, actions, taken.indices, shaping)
+        steps = critic_batch(windows, level, taken.indices, shaping)
+        loss, _ = critic_loss(run.agent, windows, level, steps, actions)
         parts = reached(run.agent, loss)
         assert f"critics.{level}" in parts
         assert any(name.startswith("perception.") for name in parts) == (shapes and level == 0)

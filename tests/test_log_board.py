@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,8 @@ def test_resume_leaves_each_frame_once(tmp_path, events):
     for frames in range(0, 50, 10):
         first.scalars({"train/success": 0.0}, frames)
     first.close()
+    # Event files of one second and process are told apart by a counter, and read as text has it: 10 before 9.
+    time.sleep(1.1)
     second = BoardWriter(tmp_path, purge_step=20)
     for frames in range(30, 60, 10):
         second.scalars({"train/success": 1.0}, frames)

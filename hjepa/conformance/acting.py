@@ -230,8 +230,11 @@ def loss_reaches_the_policies_only(bench: Bench) -> None:
     states = tuple(
         state.requires_grad_() for state in level_states(spec, replace(sample, states=sample.states.clone()))
     )
-    choice, reached = torch.zeros(ROWS, dtype=torch.int64), torch.ones(ROWS, dtype=torch.bool)
-    walked = tuple(Walked(choice, torch.randn(ROWS, level.upper_dim), reached) for level in spec.levels[:-1])
+    choice, ones = torch.zeros(ROWS, dtype=torch.int64), torch.ones(ROWS, dtype=torch.bool)
+    walked = tuple(
+        Walked(choice, torch.randn(ROWS, level.upper_dim), ones, torch.randn(ROWS, level.dim), ones, torch.randn(ROWS))
+        for level in spec.levels
+    )
     require_loss(module.loss(world, states, a_task(spec, sample), walked)).backward()
     policies = list(module.policies.parameters())
     require(any(one.grad is not None and bool(one.grad.any()) for one in policies), "the policies get no gradient")

@@ -238,7 +238,8 @@ ACTOR_TERM = Tag(
     "actor/{term}_{level}",
     "A term of the distillation of plans into a level's policy: divergence and agreement with the plan, the policy's "
     "entropy, the error of the state it hands down. With `satisfaction: hindsight` also the cross-entropy (`follower`) "
-    "and accuracy of telling which choice led where the agent then was.",
+    "and accuracy of telling which choice led where the agent then was, with `proposal: hindsight` the squared error "
+    "of telling where the better walks led (`setter`).",
     "nats, share, latent units",
     "divergence falls, agreement rises",
     "agreement stays at one over the number of choices: mode 1 is chance",

@@ -16,14 +16,19 @@ def absent(like: Float[Tensor, "B G"]) -> Subgoal:
     return Subgoal(torch.zeros_like(like), rows, rows.bool())
 
 
+def held(latent: Float[Tensor, "B G"]) -> Subgoal:
+    """A subgoal in every row."""
+    rows = torch.ones(len(latent), dtype=torch.int64, device=latent.device)
+    return Subgoal(latent, rows, rows.bool())
+
+
 def given(old: Subgoal, injected: Tensor | None, reason: Int[Tensor, " B"]) -> tuple[Subgoal, Int[Tensor, " B"]]:
     """The subgoal of the highest level that acts: no level sets it one, but it may be injected. Only another one than
     before is a reason to plan anew."""
     if injected is None:
         return absent(old.latent), reason
-    ones = torch.ones_like(reason)
     other = ~old.active | (injected != old.latent).any(-1)
-    return Subgoal(injected, ones, ones.bool()), torch.where(other, REASON["injected"], reason)
+    return held(injected), torch.where(other, REASON["injected"], reason)
 
 
 def due(

@@ -64,11 +64,12 @@ def agent_loss(agent: Agent, trajectory: Trajectory, shaping: Shaping) -> tuple[
         loss, terms = agent.world_models[level].loss(batch, windows.states[level], windows.targets[level])  # type: ignore[operator]
         total = total + loss
         info |= named(f"level_{level}", terms)
-        loss, terms = critic_loss(agent, windows, level, lower_actions, taken.indices, shaping)
+        steps = critic_batch(windows, level, taken.indices, shaping)
+        loss, terms = critic_loss(agent, windows, level, steps, lower_actions)
         total = total + loss
         info |= named(f"critic_{level}", terms)
-        if level + 1 < len(agent.spec.levels):
-            walked.append(walked_to(agent, windows, level, taken.indices))
+        if agent.actor.learns_in_hindsight:
+            walked.append(walked_to(agent, windows, level, steps))
         lower_actions = taken.embeddings
     calibrate(agent, windows)
     flat = tuple(state.detach().flatten(0, 1) for state in windows.states)
@@ -136,34 +137,36 @@ def choices_taken(agent: Agent, windows: Windows, batch: LevelBatch, level: int)
 
 
 @torch.no_grad()
-def walked_to(agent: Agent, windows: Windows, level: int, choices: Int[Tensor, "B T"]) -> Walked:
+def walked_to(agent: Agent, windows: Windows, level: int, steps: CriticBatch) -> Walked:
     """What `level` did at each record, and a state of the level above, one of its steps later or (at random) less."""
-    step, longest = windows.spans[level], agent.spec.levels[level + 1].stride
-    steps = torch.randint(1, longest + 1, choices.shape, device=choices.device)
-    end = torch.arange(choices.shape[1], device=choices.device).expand_as(choices)
-    reached = choices >= 0
-    for taken in range(longest):
-        goes_on = steps > taken
-        reached = reached & (~goes_on | step.reaches.gather(1, end))
-        end = torch.where(goes_on, step.end.gather(1, end), end)
-    goal = at_records(windows.states[level + 1], end)
-    return Walked(choices.clamp_min(0).flatten(), goal.flatten(0, 1), reached.flatten())
+    reached, goal = steps.choices >= 0, torch.zeros_like(windows.states[level])
+    if level + 1 < len(agent.spec.levels):
+        longest = agent.spec.levels[level + 1].stride
+        far = torch.randint(1, longest + 1, reached.shape, device=reached.device)
+        end = torch.arange(reached.shape[1], device=reached.device).expand_as(far)
+        for taken in range(longest):
+            goes_on = far > taken
+            reached = reached & (~goes_on | steps.reaches.gather(1, end))
+            end = torch.where(goes_on, steps.next_index.gather(1, end), end)
+        goal = at_records(windows.states[level + 1], end)
+    after = at_records(windows.states[level], steps.next_index)
+    advantage = agent.critics[level].advantages(steps, agent.target_critics[level])  # type: ignore[operator,index]
+    return Walked(
+        steps.choices.clamp_min(0).flatten(),
+        goal.flatten(0, 1),
+        reached.flatten(),
+        after.flatten(0, 1),
+        steps.reaches.flatten(),
+        advantage.flatten(),
+    )
 
 
-def critic_loss(
-    agent: Agent,
-    windows: Windows,
-    level: int,
-    lower_actions: Tensor,
-    choices: Int[Tensor, "B T"],
-    shaping: Shaping,
-) -> tuple[Tensor, Info]:
-    """Temporal-difference loss on stored triples, and agreement of predicted with perceived states."""
-    critic, target = agent.critics[level], agent.target_critics[level]  # type: ignore[index]
+def critic_batch(windows: Windows, level: int, choices: Int[Tensor, "B T"], shaping: Shaping) -> CriticBatch:
+    """The stored triples of a level, with its choice at each."""
     states = windows.states[level] if shaping.critic_shapes_encoder else windows.states[level].detach()
     step = windows.spans[level]
     weight = windows.task.intrinsic_weights.view(*step.energies.shape[:2], -1)
-    batch = CriticBatch(
+    return CriticBatch(
         states,
         windows.targets[level],
         choices,
@@ -173,8 +176,15 @@ def critic_loss(
         step.ended,
         windows.tokens,
     )
-    loss, info = critic.loss(batch, target)  # type: ignore[operator]
-    predicted, actual = one_step(agent, windows, level, states, lower_actions)
+
+
+def critic_loss(
+    agent: Agent, windows: Windows, level: int, steps: CriticBatch, lower_actions: Tensor
+) -> tuple[Tensor, Info]:
+    """Temporal-difference loss on stored triples, and agreement of predicted with perceived states."""
+    critic = agent.critics[level]
+    loss, info = critic.loss(steps, agent.target_critics[level])  # type: ignore[operator,index]
+    predicted, actual = one_step(agent, windows, level, steps.states, lower_actions)
     imagined, terms = critic.imagined_loss(predicted, actual, windows.tokens.flatten(0, 1))  # type: ignore[operator]
     return loss + imagined, info | terms
 

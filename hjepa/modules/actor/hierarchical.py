@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from hjepa.config import ModuleConfig, Slot, choose
 from hjepa.interfaces import Actor, Choice, Loss, Planner, Policy, Request, World
-from hjepa.modules.hindsight import HindsightFollower
-from hjepa.modules.subgoals import absent, committed, due, given
+from hjepa.modules.hindsight import Hindsight
+from hjepa.modules.subgoals import absent, committed, due, given, held
 from hjepa.planning import LatentProblem, RiskMeasure, SubgoalTerm, spread
 from hjepa.search import expand, familiarity, first_choices, scatter, take
-from hjepa.types import AgentSpec, Info, Plan, Subgoal, Task, Walked
+from hjepa.types import AgentSpec, Plan, Subgoal, Task, Walked
 
 NEAR = 0.6
 """Share of the typical displacement over a step of a level within which two of its states are much the same."""
@@ -44,12 +44,18 @@ class HierarchicalActor(Actor):
         """What a level makes of its subgoal. A plan's end is compared with it by distance after lifting it a level, by
         distance in its own space, or after lifting by what the critic there makes of the way (with critics of goals:
         `quasimetric`). With `hindsight` first choices are weighed instead, by what has led to such states before."""
+        proposal: Literal["planned", "hindsight"] = "planned"
+        """What levels above 0 hand down. `planned`: the first state of a plan in mode 2, what the policy makes of such
+        plans in mode 1; `hindsight`: in both modes where the better of what was walked led from such states."""
         subgoal_weight: float = Field(1.0, ge=0)
         """Energy of ending one typical displacement away from the subgoal (with `hindsight`: of a first choice that is
         e times less likely to lead there), in units of how much the level's own energies typically differ between its
         choices; so it neither drowns them nor is drowned, whatever the drives' scale."""
         follower_width: int = Field(256, gt=0)
-        """Width of the two hidden layers of the network that `hindsight` learns at every level but the highest."""
+        """Width of the two hidden layers of the networks that learn in hindsight."""
+        advantage_weight: float = Field(0.0, ge=0)
+        """How much more they learn from what was better than the critic expected: e to this times the advantage, in
+        units of its root mean square. 0: all counts alike."""
         subgoal_haste: float = Field(0.0, ge=0)
         """0: a plan must end at the subgoal. If positive it may meet it at any step, and each step more costs this
         share of that energy: a plan made anew at every step could put off for ever what only its end must show."""
@@ -105,8 +111,9 @@ class HierarchicalActor(Actor):
         self.samples, self.risk = config.samples, RiskMeasure(config.risk, config.risk_weight)
         self.auto_entropy, self.distil_rows = config.auto_entropy, config.distil_rows
         self.warm_start = config.warm_start
-        followed = spec.levels[:-1] if config.satisfaction == "hindsight" else ()
-        self.followers = nn.ModuleList([HindsightFollower(level, config.follower_width) for level in followed])
+        follows, sets = config.satisfaction == "hindsight", config.proposal == "hindsight"
+        self.hindsight = Hindsight(spec.levels, config.follower_width, config.advantage_weight, follows, sets)
+        self.learns_in_hindsight = self.hindsight.learns
         above = max(len(spec.levels) - 1, 0)
         self.register_buffer("displacement_lifted", torch.ones(above))
         self.register_buffer("displacement_own", torch.ones(above))
@@ -177,6 +184,8 @@ class HierarchicalActor(Actor):
     ) -> tuple[Plan | None, Float[Tensor, "B D"]]:
         """What `level` hands down in `rows`: the first state of its plan in mode 2, its policy's next state in mode
         1."""
+        if self.hindsight.sets(level):
+            return None, self.hindsight.proposal(level, states[level], subgoals[level].latent)
         latent = torch.zeros_like(states[level])
         react, think = rows & (mode == 1), (rows & (mode == 2)).nonzero().squeeze(1)
         if bool(react.any()):
@@ -252,10 +261,11 @@ class HierarchicalActor(Actor):
 
     def _term(self, world: World, level: int, subgoal: Subgoal, task: Task) -> SubgoalTerm | None:
         """What is measured at a plan's end; a level with a follower weighs its first choices instead."""
-        if level < len(self.followers):
+        top = level == len(self.levels) - 1
+        if self.hindsight.follows(level) and not top:
             return None
         weight = self._weight(level, subgoal)
-        top, one = level == len(self.levels) - 1, torch.ones_like(weight[0])
+        one = torch.ones_like(weight[0])
         if self.satisfaction == "own" and not top:
             target, scale = world.world_models[level + 1].lower(subgoal.latent), self.displacement_own[level]
             return SubgoalTerm(target, weight, scale, None, task.tokens, None, self.subgoal_haste)
@@ -282,7 +292,7 @@ class HierarchicalActor(Actor):
         first_step: Float[Tensor, "B A"] | None = None,
     ) -> Plan:
         """Mode-2 search of one level over all rows (L22 section 3.1.2)."""
-        if level < len(self.followers):
+        if self.hindsight.follows(level):
             followed = self._followed(level, state, subgoal)
             first_step = followed if first_step is None else first_step + followed
         problem = self.problem(world, level, state, subgoal, task, first_step)
@@ -292,10 +302,10 @@ class HierarchicalActor(Actor):
         return planner.plan(problem, warm_start)
 
     def _followed(self, level: int, state: Float[Tensor, "B D"], subgoal: Subgoal) -> Float[Tensor, "B A"]:
-        """Energy of each first choice: how unlikely it is to lead to the subgoal."""
-        follower = self.followers[level]
-        assert isinstance(follower, HindsightFollower)
-        return -self._weight(level, subgoal)[:, None] * follower(state, subgoal.latent)
+        """Energy of each first choice: how unlikely it is to lead to the subgoal, or for a level alone to be good."""
+        if len(self.levels) == 1:
+            subgoal = held(torch.zeros_like(subgoal.latent))
+        return self._weight(level, subgoal)[:, None] * self.hindsight.unlikelihood(level, state, subgoal.latent)
 
     def _unrolled(
         self, world: World, level: int, problem: LatentProblem, subgoal: Subgoal, task: Task
@@ -326,8 +336,7 @@ class HierarchicalActor(Actor):
         energies, reached, spent = first_choices(problem, plan, self.joint_candidates)
         rows, count = energies.shape
         of_row = torch.arange(rows, device=energies.device).repeat_interleave(count)
-        ones = torch.ones_like(of_row)
-        aim = Subgoal(reached.flatten(0, 1), ones, ones.bool())
+        aim = held(reached.flatten(0, 1))
         below = self.search(world, level - 1, states[level - 1][of_row], aim, task[of_row])
         if self.coordination == "joint":
             total, ends = energies + below.energy.view(rows, count), reached
@@ -349,17 +358,15 @@ class HierarchicalActor(Actor):
             mean.copy_(torch.where(new.isnan(), mean, mean.lerp(new.to(mean), 0.02)))
 
     def loss(self, world: World, states: tuple[Tensor, ...], task: Task, walked: tuple[Walked, ...]) -> Loss:
-        total, info = states[0].new_zeros(()), Info()
-        for level, follower in enumerate(self.followers):
-            assert isinstance(follower, HindsightFollower)
-            loss, terms = follower.loss(states[level].detach(), walked[level])
-            total = total + loss
-            info |= {f"{name}_{level}": value for name, value in terms.items()}
+        total, info = self.hindsight.loss(states, walked)
         rows = torch.randperm(len(states[0]), device=states[0].device)[: self.distil_rows]
         states, task = tuple(state[rows].detach() for state in states), task[rows]
         top = len(states) - 1
         subgoal = absent(states[top])
         for level in range(top, -1, -1):
+            if self.hindsight.sets(level):
+                subgoal = held(self.hindsight.proposal(level, states[level], subgoal.latent).detach())
+                continue
             self._measure(world, level, states[level], task)
             plan = self.search(world, level, states[level], subgoal, task)
             arguments = (states[level], subgoal.latent, subgoal.active, task.tokens.detach())
@@ -386,5 +393,4 @@ class HierarchicalActor(Actor):
         its own."""
         _, proposal = self.policies[level](*arguments)
         coin = torch.rand(len(proposal), 1, device=proposal.device) < 0.5
-        ones = torch.ones(len(proposal), dtype=torch.int64, device=proposal.device)
-        return Subgoal(torch.where(coin, plan.states[:, 0], proposal), ones, ones.bool())
+        return held(torch.where(coin, plan.states[:, 0], proposal))

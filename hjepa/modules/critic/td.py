@@ -175,6 +175,13 @@ class TemporalDifferenceCritic(Critic):
         return torch.where(ended, total, total + discount * bootstrap.gather(1, at))
 
     @torch.no_grad()
+    def advantages(self, batch: CriticBatch, target: Critic) -> Float[Tensor, "B T"]:
+        """V(s_t) less the n-step target, both by the target critic, as far as the window goes."""
+        assert isinstance(target, TemporalDifferenceCritic)
+        values = target.action_values(batch.target_states, batch.tokens).amin(-1)
+        return values - self.targets(batch, values)
+
+    @torch.no_grad()
     def _bootstrap(
         self, batch: CriticBatch, target: Critic, best: Int[Tensor, "B T"], taken: Int[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:

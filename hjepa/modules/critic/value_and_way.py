@@ -52,6 +52,10 @@ class ValueAndWayCritic(Critic):
     def choices(self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]) -> Float[Tensor, "*B A"] | None:
         return self.value.choices(state, tokens)
 
+    def advantages(self, batch: CriticBatch, target: Critic) -> Float[Tensor, "B T"]:
+        assert isinstance(target, ValueAndWayCritic)
+        return self.value.advantages(batch, target.value)
+
     def loss(self, batch: CriticBatch, target: Critic) -> Loss:
         assert isinstance(target, ValueAndWayCritic)
         loss, info = self.value.loss(batch, target.value)
