@@ -138,6 +138,9 @@ def test_a_setter_hands_down_where_the_better_walks_led() -> None:
         told = choice.subgoals[0].latent[0]
         assert (told - ends[1]).norm() < 0.3 * (told - ends[0]).norm()
         assert choice.plans[1] is None
+        aimed = replace(now, injected=(None, ends[:1].expand(40, -1)))
+        again = agent.actor.decide(agent.world, states, tuple(subgoals), task, aimed)
+        assert torch.equal(again.subgoals[0].latent, choice.subgoals[0].latent)
 
 
 def test_rows_that_reached_nothing_teach_nothing() -> None:

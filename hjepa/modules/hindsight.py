@@ -101,7 +101,9 @@ class Hindsight(nn.Module):
         return -self.followers[level](state, subgoal)
 
     def proposal(self, level: int, state: Float[Tensor, "B D"], subgoal: Float[Tensor, "B G"]) -> Float[Tensor, "B D"]:
-        """What `level` hands down on its way to its own subgoal."""
+        """What `level` hands down on its way to its own subgoal; the highest has learned without any."""
+        if level == len(self.setters):
+            subgoal = torch.zeros_like(subgoal)
         return self.setters[level - 1](state, subgoal)
 
     def loss(self, states: tuple[Tensor, ...], walked: tuple[Walked, ...]) -> Loss:

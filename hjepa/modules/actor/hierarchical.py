@@ -46,7 +46,8 @@ class HierarchicalActor(Actor):
         `quasimetric`). With `hindsight` first choices are weighed instead, by what has led to such states before."""
         proposal: Literal["planned", "hindsight"] = "planned"
         """What levels above 0 hand down. `planned`: the first state of a plan in mode 2, what the policy makes of such
-        plans in mode 1; `hindsight`: in both modes where the better of what was walked led from such states."""
+        plans in mode 1; `hindsight`: in both modes where the better of what was walked led from such states (the
+        highest level then knows no goal)."""
         subgoal_weight: float = Field(1.0, ge=0)
         """Energy of ending one typical displacement away from the subgoal (with `hindsight`: of a first choice that is
         e times less likely to lead there), in units of how much the level's own energies typically differ between its
