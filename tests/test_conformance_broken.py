@@ -273,6 +273,13 @@ class TrainsItsTarget(TD):
         return loss + target.action_values(batch.states, batch.tokens).square().mean(), info
 
 
+class ExpectsNothing(TD):
+    """advantages_of_every_record"""
+
+    def advantages(self, batch, target):
+        return -self.targets(batch, torch.ones_like(batch.energies))
+
+
 class ForgetsLifetimes(Window):
     """counts_views"""
 

@@ -139,6 +139,18 @@ def loss_trains_the_critic(bench: Bench) -> None:
 
 
 @promised_by("critic")
+def advantages_of_every_record(bench: Bench) -> None:
+    """One finite number a record, without gradient; nothing is better than expected where nothing happened."""
+    module, batch = expect(bench.module, Critic), critic_batch(bench, bench.sample())
+    target = copy.deepcopy(module)
+    require_shape("advantages", module.advantages(batch, target), ROWS, TIME)
+    require(not module.advantages(batch, target).requires_grad, "advantages have a gradient")
+    nothing = torch.zeros_like(batch.reaches)
+    idle = module.advantages(replace(batch, reaches=nothing, ended=nothing), target)
+    require_close("advantages where no step reaches anything, and 0", idle, torch.zeros_like(idle))
+
+
+@promised_by("critic")
 def loss_without_a_target_is_finite(bench: Bench) -> None:
     """A batch in which no step reaches anything still has a finite loss."""
     module, sample = expect(bench.module, Critic), bench.sample()
