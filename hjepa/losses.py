@@ -17,6 +17,11 @@ def masked_mean(values: Float[Tensor, "*R"], mask: Bool[Tensor, "*R"]) -> Float[
     return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)
 
 
+def weighted_mean(values: Float[Tensor, "*R"], weight: Float[Tensor, "*R"]) -> Float[Tensor, ""]:
+    """Mean of `values`, each counted by its `weight` (at least 0); 0 where nothing counts."""
+    return (values * weight).sum() / weight.sum().clamp_min(torch.finfo(values.dtype).tiny)
+
+
 def centre_windows(states: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
     """Subtract each window's mean, so that statistics are blind to what is constant within an episode."""
     return states - states.mean(1, keepdim=True)

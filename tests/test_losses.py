@@ -17,6 +17,14 @@ def seed():
     torch.manual_seed(0)
 
 
+def test_a_weighted_mean_counts_by_weight_and_is_zero_where_nothing_counts():
+    values = torch.tensor([1.0, 2.0, 6.0])
+    assert losses.weighted_mean(values, torch.tensor([1.0, 0.0, 3.0])) == 4.75
+    mask = torch.tensor([True, True, False])
+    assert losses.weighted_mean(values, 7.0 * mask) == losses.masked_mean(values, mask)
+    assert losses.weighted_mean(values, torch.zeros(3)) == 0
+
+
 def test_std_hinge_is_zero_for_wide_states_and_near_the_floor_for_collapsed_ones():
     assert losses.std_hinge(3 * torch.randn(500, 6))[0] == 0
     # sqrt(var + 1e-4) leaves 0.01 of the floor.

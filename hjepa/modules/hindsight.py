@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hjepa.interfaces import Loss
-from hjepa.losses import masked_mean
+from hjepa.losses import masked_mean, weighted_mean
 from hjepa.nets import MLP
 from hjepa.types import Info, LevelSpec, Walked
 
@@ -63,11 +63,6 @@ def advantage_weights(advantage: Float[Tensor, " R"], rows: Bool[Tensor, " R"], 
     regression, Peng et al. 2019, arXiv 1910.00177, eq. 6), at most `HEAVIEST`."""
     unit = masked_mean(advantage.square(), rows).sqrt().clamp_min(torch.finfo(advantage.dtype).tiny)
     return (strength * advantage / unit).exp().clamp_max(HEAVIEST)
-
-
-def weighted_mean(value: Float[Tensor, " R"], weight: Float[Tensor, " R"]) -> Float[Tensor, ""]:
-    """Mean counted by `weight`; 0 where nothing counts."""
-    return (value * weight).sum() / weight.sum().clamp_min(torch.finfo(value.dtype).tiny)
 
 
 class Hindsight(nn.Module):
