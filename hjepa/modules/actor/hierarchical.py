@@ -183,8 +183,8 @@ class HierarchicalActor(Actor):
         rows: Bool[Tensor, " B"],
         request: Request,
     ) -> tuple[Plan | None, Float[Tensor, "B D"]]:
-        """What `level` hands down in `rows`: the first state of its plan in mode 2, its policy's next state in mode
-        1."""
+        """What `level` hands down in `rows`: the first state of its plan in mode 2, its policy's next state in mode 1;
+        in both what it learned in hindsight, where it has."""
         if self.hindsight.sets(level):
             return None, self.hindsight.proposal(level, states[level], subgoals[level].latent)
         latent = torch.zeros_like(states[level])
