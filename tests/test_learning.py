@@ -17,7 +17,6 @@ from hjepa.train.learning import (
     level_batch,
     one_hot_actions,
 )
-from hjepa.train.module import LearningRate
 from hjepa.train.seeding import seed_everything_at
 
 
@@ -169,13 +168,3 @@ def test_r12_the_world_model_learns_online_from_mode_1(tmp_path) -> None:
         late = sum(float(info[term]) for info in infos[-8:])
         assert late < 0.7 * early, (term, early, late)
     assert all((decision.mode == 1).all() for _, decision, _ in play(run.agent.eval(), 2, 1))
-
-
-@pytest.mark.parametrize(
-    ("hold", "expected"), [(0.0, [1.0, 0.775, 0.55, 0.325, 0.1, 0.1]), (0.5, [1.0, 1.0, 1.0, 0.55, 0.1, 0.1])]
-)
-def test_the_step_size_stays_then_falls_to_its_end_and_no_further(hold: float, expected: list[float]) -> None:
-    schedule = LearningRate(begin=2e-3, hold=hold, end=0.1, updates=100)
-    assert [schedule.at(update) for update in (0, 25, 50, 75, 100, 125)] == pytest.approx(
-        [2e-3 * share for share in expected]
-    )

@@ -50,11 +50,8 @@ class TrainConfig(ConfigModel):
     """Records kept for training; the oldest episodes are dropped first."""
     learning_rate: float = Field(default=5e-4, gt=0, le=1)
     """Step size of AdamW."""
-    learning_rate_hold: float = Field(default=0.5, ge=0, lt=1)
-    """Share of the run over which the step size stays as it is; from there it falls linearly. 0: from the first
-    update on."""
     learning_rate_end: float = Field(default=0.1, gt=0, le=1)
-    """Share of the step size that is left at the end."""
+    """Share of the step size that is left at the end, to which it falls linearly over the second half of the run."""
     weight_decay: float = Field(default=1e-4, ge=0, le=1)
     """Weight decay of AdamW."""
     gradient_clip: float = Field(default=10.0, gt=0)

@@ -18,16 +18,15 @@ from hjepa.types import Info, Trajectory
 
 @dataclass(frozen=True)
 class LearningRate:
-    """Constant over a share `hold` of the updates, then linear down to a share `end`: the last weights vary less."""
+    """Constant over the first half of the updates, then linear down to a share `end`: the last weights vary less."""
 
     begin: float
-    hold: float
     end: float
     updates: int
 
     def at(self, update: int) -> float:
         """Step size of an update."""
-        progress = max((update / self.updates - self.hold) / (1 - self.hold), 0.0)
+        progress = max(2 * update / self.updates - 1, 0.0)
         return self.begin * (1 + (self.end - 1) * min(progress, 1.0))
 
 

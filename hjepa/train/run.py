@@ -165,7 +165,7 @@ def lightning_module(config: RunConfig, run: RunState, updates: int) -> AgentMod
         run.agent,
         experience,
         Shaping(settings.critic_shapes_encoder, settings.upper_shapes_lower),
-        LearningRate(settings.learning_rate, settings.learning_rate_hold, settings.learning_rate_end, updates),
+        LearningRate(settings.learning_rate, settings.learning_rate_end, updates),
         settings.weight_decay,
         settings.gradient_clip,
         settings.target_rate,
