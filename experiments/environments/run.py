@@ -133,7 +133,8 @@ COLUMNS = {
 
 def variant(arm: str) -> str:
     """What an arm's settings change but for the environment and its frames."""
-    return ", no guardrail" if arm.endswith("_no_guardrail") else ""
+    named = {"_no_guardrail": ", no guardrail", "_two_steps": ", two steps ahead"}
+    return "".join(words for name, words in named.items() if arm.endswith(name))
 
 
 SUMMARY: dict[str, Callable[[Sequence[RunRow]], str]] = {
