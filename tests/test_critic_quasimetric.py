@@ -1,5 +1,7 @@
 """The quasimetric critic: its axioms hold whatever the weights, and it finds shortest ways from random walks."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -30,7 +32,7 @@ def walk(rows=32):
     no = torch.zeros(rows, TIME, dtype=torch.bool)
     nothing = torch.zeros(rows, TIME)
     return CriticBatch(
-        states, states, nothing.long(), nothing, following, (time < TIME - 1).expand(rows, -1), no,
+        states, states, nothing.long(), nothing, following, (time < TIME - 1).expand(rows, -1), no, no,
         torch.zeros(rows, TIME, 0, 0),
     )  # fmt: skip
 
@@ -80,9 +82,7 @@ def test_records_of_other_episodes_of_the_window_are_not_pushed_apart() -> None:
     following = batch.next_index.clone()
     for cut in range(TIME):
         following[:, cut], reaches[:, cut] = cut, False
-    alone = CriticBatch(
-        batch.states, batch.target_states, batch.choices, batch.energies, following, reaches, batch.ended, batch.tokens
-    )
+    alone = replace(batch, next_index=following, reaches=reaches)
     _, info = module.loss(alone, module)
     assert info["value"] < 1e-4 and info["excess"] == 0
 

@@ -26,8 +26,10 @@ def critic(index=0, span=1, **config):
 
 
 def batch(states, actions, energies, next_index, reaches, ended):
+    """Whatever ends an episode with energy below 0 is a success."""
     tokens = torch.zeros(*energies.shape, 0, 0)
-    return CriticBatch(states, states.detach(), actions, energies, next_index, reaches, ended, tokens)
+    well = ended & (energies < 0)
+    return CriticBatch(states, states.detach(), actions, energies, next_index, reaches, ended, well, tokens)
 
 
 def corridor(rows=64, time=12, scale=1.0):
@@ -171,6 +173,35 @@ def test_targets_follow_chains_bootstrap_at_a_cut_and_not_at_an_end():
     assert target[:3].tolist() == pytest.approx(expected)
     end = chain_batch([1.0, 2.0, 4.0, 8.0], [1, 2, 2, 3], [1, 1, 0, 0], [0, 1, 0, 0])
     assert module.targets(end, bootstrap)[0, :2].tolist() == pytest.approx([1 + g * 2, 2.0])
+
+
+def test_to_a_continuing_critic_life_goes_on_after_success_alone():
+    bootstrap, g = torch.zeros(1, 4), GAMMA
+    won = chain_batch([1.0, -2.0, 4.0, 8.0], [1, 2, 2, 3], [1, 1, 0, 0], [0, 1, 0, 0])
+    lost = replace(won, succeeded=torch.zeros_like(won.succeeded))
+    ends, continuing = critic(steps=2), critic(steps=2, continuing=True)
+    for module in (ends, continuing):
+        module.mean.fill_(-3.0)
+    assert ends.after_success() == 0 and continuing.after_success() == -3
+    assert continuing.targets(won, bootstrap)[0, :2].tolist() == pytest.approx([1 + g * (-2 + g * -3), -2 + g * -3])
+    for module, batch in ((ends, won), (continuing, lost)):
+        assert module.targets(batch, bootstrap)[0, :2].tolist() == pytest.approx([1 + g * -2, -2.0])
+
+
+def coins(energy):
+    """Episodes of one step, of like energies: at whatever record one ends, it is worth the same."""
+    energies = torch.full((64, 2), energy)
+    yes, nothing = torch.ones(64, 2, dtype=torch.bool), torch.zeros(64, 2, dtype=torch.int64)
+    return batch(torch.ones(64, 2, CELLS), nothing, energies, nothing, ~yes, yes)
+
+
+def test_a_continuing_critic_counts_on_one_success_after_the_other():
+    torch.manual_seed(0)
+    module = critic(continuing=True, rate=0.1)
+    train(module, lambda: coins(-1.0), updates=600)
+    value = module.action_values(torch.ones(1, CELLS), torch.zeros(1, 0, 0))[0, 0].item()
+    assert value == pytest.approx(-1 / (1 - GAMMA), rel=0.02)
+    assert module.mean.item() == pytest.approx(-1 / (1 - GAMMA), rel=0.02)
 
 
 def test_an_advantage_is_what_was_expected_less_what_came():

@@ -142,6 +142,7 @@ def with_course(sample, energies, values, terminated, truncated):
         levels=levels,
         terminated=torch.tensor([terminated]),
         truncated=torch.tensor([truncated]),
+        to_come=torch.zeros(1, time, len(part.levels)),
     )
 
 
@@ -152,6 +153,13 @@ def test_realised_energy_is_discounted_and_stops_at_the_end(sample):
     assert came.energy[0, :2].tolist() == [1.0 + 0.5 * -4.0, -4.0]
     # The end itself and the cut are not judged.
     assert came.known[0].tolist() == [True, True, False, False]
+
+
+def test_what_a_critic_grants_after_an_end_counts_as_met(sample):
+    over, no = [False, False, True, False], [False] * 4
+    course = with_course(sample, [0.0, 1.0, -4.0, 9.0], [5.0] * 4, over, no)
+    course.to_come[0, 2, 0] = -8.0
+    assert realised(course, 0, 0.5).energy[0, :2].tolist() == [1.0 + 0.5 * (-4.0 + 0.5 * -8.0), -4.0 + 0.5 * -8.0]
 
 
 def test_a_time_limit_is_no_end(sample):

@@ -29,12 +29,15 @@ def realised(sample: Sample, level: int, discount: float) -> Realised:
     come = intrinsic_energy(sample.energies, sample.task.intrinsic_weights)
     value, over = sample.levels[level].value, sample.terminated | sample.truncated
     # Of the last record nothing is seen; a time limit is no end.
-    ahead = torch.where(sample.terminated[:, -1], 0.0, value[:, -1])
+    after = sample.to_come[..., level]
+    ahead = torch.where(sample.terminated[:, -1], after[:, -1], value[:, -1])
     unseen = torch.where(sample.terminated[:, -1], 0.0, torch.ones_like(ahead))
     energies, rests = [ahead], [unseen]
     for t in range(value.shape[1] - 2, -1, -1):
         ahead = come[:, t + 1] + discount * ahead
-        ahead = torch.where(sample.terminated[:, t], 0.0, torch.where(sample.truncated[:, t], value[:, t], ahead))
+        ahead = torch.where(
+            sample.terminated[:, t], after[:, t], torch.where(sample.truncated[:, t], value[:, t], ahead)
+        )
         unseen = torch.where(sample.terminated[:, t], 0.0, torch.where(sample.truncated[:, t], 1.0, discount * unseen))
         energies.append(ahead)
         rests.append(unseen)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from hjepa.agent import Agent, Mode
-from hjepa.cost import observation_code
+from hjepa.cost import observation_code, succeeded
 from hjepa.envs.vector import VectorEnv
 from hjepa.interfaces import MemoryState
 from hjepa.log.facts import FactReader, Facts
@@ -46,6 +46,8 @@ class Sample(TensorStruct):
     truncated: Bool[Tensor, "B T"]
     energies: Float[Tensor, "B T U"]
     """Each drive's, on arriving, unweighted."""
+    to_come: Float[Tensor, "B T L"]
+    """Energy-to-go that each level's critic grants where an episode ended: 0 unless it ended well."""
     task: Task
     levels: tuple[LevelDecision, ...]
     facts: Facts
@@ -83,7 +85,9 @@ def play(
             )
             ends = (seen.previous_action, seen.is_first, seen.terminated, seen.truncated)
             task = agent.configure(seen.mission)
-            kept.append(Sample(*ends, decision.energies, task, decision.levels, true.to(device), reading))
+            well = succeeded(seen.terminated, decision.energies, agent.spec.rewards)
+            to_come = well[:, None] * torch.stack([critic.after_success().to(device) for critic in agent.critics])  # type: ignore[operator]
+            kept.append(Sample(*ends, decision.energies, to_come, task, decision.levels, true.to(device), reading))
             if recorder is not None:
                 recorder.update(record, decision, [seed_of(0, 0), *([None] * (rows - 1))])
     finally:

@@ -49,6 +49,10 @@ class TemporalDifferenceCritic(Critic):
         grows by so much of its lag behind the best one, which multiplies the gaps between choices by 1 / (1 - alpha)
         and leaves the best as it is. One step more or less changes a value by 1 - discount of it, far less than a
         network errs."""
+        continuing: bool = False
+        """Whether an episode that ends well is followed by the mean energy-to-go of all records, as if life went on
+        somewhere (returns that go on past an episode's end, Burda et al. 2018, arXiv 1810.12894, section 2.3). Without,
+        success ends all novelty to come, and is put off where that is worth as much."""
         huber: float = Field(3.0, gt=0)
         """Errors beyond so many spreads count linearly (scalar head). Small values pull toward the median,
         which forgets rare successes."""
@@ -80,7 +84,7 @@ class TemporalDifferenceCritic(Critic):
         self.gamma = spec.discount**spec.span
         self.steps, self.bins, self.reach = config.steps, config.bins, config.reach
         self.rate, self.floor = config.rate, config.floor
-        self.huber, self.gap = config.huber, config.gap
+        self.huber, self.gap, self.continuing = config.huber, config.gap, config.continuing
         self.expectile = 0.5 if self.has_choices else config.expectile
         self.body = MLP(spec.dim, config.width, config.width, config.layers - 1)
         self.film = FiLM(spec.token_dim, config.width)
@@ -111,6 +115,10 @@ class TemporalDifferenceCritic(Critic):
     def action_values(self, state: Float[Tensor, "*B D"], tokens: Float[Tensor, "*B K C"]) -> Float[Tensor, "*B A"]:
         """Energy-to-go after each choice; without heads for choices that of the state (A = 1)."""
         return self._energy(self._expected(self._outputs(state, tokens)))
+
+    def after_success(self) -> Float[Tensor, ""]:
+        """The running mean of the targets where the critic is `continuing`, else 0."""
+        return self.mean if self.continuing else torch.zeros_like(self.mean)
 
     def scale(self) -> Float[Tensor, ""]:
         """The unit of the network's outputs, in energy; 0 before the first loss, when every value is 0."""
@@ -159,8 +167,8 @@ class TemporalDifferenceCritic(Critic):
     def targets(self, batch: CriticBatch, bootstrap: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         """n-step targets along the chains of `next_index`, given every record's value, in units of energy.
 
-        A chain stops where a step `ended` (nothing follows), and where it reaches no further record: the last
-        one it reached then bootstraps, as after a time-out.
+        A chain stops where a step `ended` (what follows is `after_success`, or nothing), and where it reaches no
+        further record: the last one it reached then bootstraps, as after a time-out.
         """
         at = torch.arange(batch.energies.shape[1], device=batch.energies.device).expand_as(batch.next_index)
         total, discount = torch.zeros_like(batch.energies), torch.ones_like(batch.energies)
@@ -169,6 +177,8 @@ class TemporalDifferenceCritic(Critic):
             stops = alive & batch.ended.gather(1, at)
             goes_on = alive & batch.reaches.gather(1, at) & ~stops
             total = torch.where(stops | goes_on, total + discount * batch.energies.gather(1, at), total)
+            won = stops & batch.succeeded.gather(1, at)
+            total = torch.where(won, total + discount * self.gamma * self.after_success(), total)
             at = torch.where(goes_on, batch.next_index.gather(1, at), at)
             discount = torch.where(goes_on, discount * self.gamma, discount)
             alive, ended = goes_on, ended | stops
