@@ -181,27 +181,22 @@ def test_to_a_continuing_critic_life_goes_on_after_success_alone():
     lost = replace(won, succeeded=torch.zeros_like(won.succeeded))
     ends, continuing = critic(steps=2), critic(steps=2, continuing=True)
     for module in (ends, continuing):
-        module.mean.fill_(-3.0)
-    assert ends.after_success() == 0 and continuing.after_success() == -3
+        module.ongoing.fill_(-0.3)
+    assert ends.after_success() == 0 and continuing.after_success().item() == pytest.approx(-3)
     assert continuing.targets(won, bootstrap)[0, :2].tolist() == pytest.approx([1 + g * (-2 + g * -3), -2 + g * -3])
     for module, batch in ((ends, won), (continuing, lost)):
         assert module.targets(batch, bootstrap)[0, :2].tolist() == pytest.approx([1 + g * -2, -2.0])
 
 
-def coins(energy):
-    """Episodes of one step, of like energies: at whatever record one ends, it is worth the same."""
-    energies = torch.full((64, 2), energy)
-    yes, nothing = torch.ones(64, 2, dtype=torch.bool), torch.zeros(64, 2, dtype=torch.int64)
-    return batch(torch.ones(64, 2, CELLS), nothing, energies, nothing, ~yes, yes)
-
-
-def test_a_continuing_critic_counts_on_one_success_after_the_other():
+def test_a_continuing_critic_counts_on_what_steps_without_success_bring_and_never_on_costs():
     torch.manual_seed(0)
-    module = critic(continuing=True, rate=0.1)
-    train(module, lambda: coins(-1.0), updates=600)
-    value = module.action_values(torch.ones(1, CELLS), torch.zeros(1, 0, 0))[0, 0].item()
-    assert value == pytest.approx(-1 / (1 - GAMMA), rel=0.02)
-    assert module.mean.item() == pytest.approx(-1 / (1 - GAMMA), rel=0.02)
+    module, target = critic(continuing=True), critic(continuing=True)
+    chain = chain_batch([-0.4, -0.2, -9.0, 0.0], [1, 2, 2, 3], [1, 1, 0, 0], [0, 0, 1, 0])
+    module.loss(chain, target)
+    assert module.ongoing.item() == pytest.approx(-0.3)
+    assert module.after_success().item() == target.after_success().item() == pytest.approx(-0.3 / (1 - GAMMA))
+    module.ongoing.fill_(0.5)
+    assert module.after_success() == 0
 
 
 def test_an_advantage_is_what_was_expected_less_what_came():

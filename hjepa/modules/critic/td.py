@@ -50,9 +50,9 @@ class TemporalDifferenceCritic(Critic):
         and leaves the best as it is. One step more or less changes a value by 1 - discount of it, far less than a
         network errs."""
         continuing: bool = False
-        """Whether an episode that ends well is followed by the mean energy-to-go of all records, as if life went on
-        somewhere (returns that go on past an episode's end, Burda et al. 2018, arXiv 1810.12894, section 2.3). Without,
-        success ends all novelty to come, and is put off where that is worth as much."""
+        """Whether an episode that ends well is followed by the mean energy of steps without success for ever, as the
+        next one would be (curiosity's returns that go on past an episode's end, Burda et al. 2018, arXiv 1810.12894,
+        section 2.3). Without, success ends all novelty to come, and is put off where that is worth as much."""
         huber: float = Field(3.0, gt=0)
         """Errors beyond so many spreads count linearly (scalar head). Small values pull toward the median,
         which forgets rare successes."""
@@ -68,6 +68,7 @@ class TemporalDifferenceCritic(Critic):
 
     mean: Tensor
     variance: Tensor
+    ongoing: Tensor
     peak: Tensor
     updates: Tensor
     lowest: Tensor
@@ -95,7 +96,7 @@ class TemporalDifferenceCritic(Critic):
             self.head.weight.mul_(0.1)
             self.head.bias.zero_()
         # The extreme energies begin at 0: an episode may end, and then nothing is added to its energy any more.
-        for name in ("mean", "variance", "peak", "updates", "lowest", "highest"):
+        for name in ("mean", "variance", "ongoing", "peak", "updates", "lowest", "highest"):
             self.register_buffer(name, torch.zeros(()))
         self.register_buffer("centres", torch.linspace(-config.reach, config.reach, max(config.bins, 2)))
 
@@ -117,8 +118,9 @@ class TemporalDifferenceCritic(Critic):
         return self._energy(self._expected(self._outputs(state, tokens)))
 
     def after_success(self) -> Float[Tensor, ""]:
-        """The running mean of the targets where the critic is `continuing`, else 0."""
-        return self.mean if self.continuing else torch.zeros_like(self.mean)
+        """Where the critic is `continuing`, the running mean of steps' energies without success over 1 - gamma, and
+        never a cost; else 0."""
+        return self.ongoing.clamp_max(0) / (1 - self.gamma) if self.continuing else torch.zeros_like(self.ongoing)
 
     def scale(self) -> Float[Tensor, ""]:
         """The unit of the network's outputs, in energy; 0 before the first loss, when every value is 0."""
@@ -147,7 +149,7 @@ class TemporalDifferenceCritic(Critic):
     def loss(self, batch: CriticBatch, target: Critic) -> Loss:
         """Mean over the records whose step reaches a record or ends the episode; others have no target."""
         features, valid = self._features(batch.states, batch.tokens), batch.reaches | batch.ended
-        self._widen(torch.where(valid, batch.energies, 0.0))
+        self._meet(batch, valid)
         best = self._expected(self._read(features.detach())).detach().argmin(-1)
         taken = torch.zeros_like(best)
         if self.has_choices:
@@ -209,8 +211,11 @@ class TemporalDifferenceCritic(Critic):
         return chosen.clamp(self.lowest / (1 - self.gamma), self.highest / (1 - self.gamma)), lag
 
     @torch.no_grad()
-    def _widen(self, energies: Float[Tensor, "B T"]) -> None:
-        """Move the extreme energies seen so far."""
+    def _meet(self, batch: CriticBatch, valid: Bool[Tensor, "B T"]) -> None:
+        """Move the extreme energies seen so far, and the mean of those without success."""
+        energies, ordinary = torch.where(valid, batch.energies, 0.0), valid & ~batch.succeeded
+        rate = ordinary.any() * (1 / (self.updates + 1)).clamp_min(self.rate)
+        self.ongoing.lerp_(masked_mean(energies, ordinary), rate)
         self.lowest.copy_(torch.minimum(self.lowest, energies.amin()))
         self.highest.copy_(torch.maximum(self.highest, energies.amax()))
 
