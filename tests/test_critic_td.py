@@ -180,8 +180,7 @@ def test_to_a_continuing_critic_life_goes_on_after_success_alone():
     won = chain_batch([1.0, -2.0, 4.0, 8.0], [1, 2, 2, 3], [1, 1, 0, 0], [0, 1, 0, 0])
     lost = replace(won, succeeded=torch.zeros_like(won.succeeded))
     ends, continuing = critic(steps=2), critic(steps=2, continuing=True)
-    for module in (ends, continuing):
-        module.ongoing.fill_(-0.3)
+    continuing.ongoing.fill_(-0.3)
     assert ends.after_success() == 0 and continuing.after_success().item() == pytest.approx(-3)
     assert continuing.targets(won, bootstrap)[0, :2].tolist() == pytest.approx([1 + g * (-2 + g * -3), -2 + g * -3])
     for module, batch in ((ends, won), (continuing, lost)):

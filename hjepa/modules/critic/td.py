@@ -68,7 +68,7 @@ class TemporalDifferenceCritic(Critic):
 
     mean: Tensor
     variance: Tensor
-    ongoing: Tensor
+    ongoing: Tensor | None
     peak: Tensor
     updates: Tensor
     lowest: Tensor
@@ -85,7 +85,7 @@ class TemporalDifferenceCritic(Critic):
         self.gamma = spec.discount**spec.span
         self.steps, self.bins, self.reach = config.steps, config.bins, config.reach
         self.rate, self.floor = config.rate, config.floor
-        self.huber, self.gap, self.continuing = config.huber, config.gap, config.continuing
+        self.huber, self.gap = config.huber, config.gap
         self.expectile = 0.5 if self.has_choices else config.expectile
         self.body = MLP(spec.dim, config.width, config.width, config.layers - 1)
         self.film = FiLM(spec.token_dim, config.width)
@@ -96,8 +96,9 @@ class TemporalDifferenceCritic(Critic):
             self.head.weight.mul_(0.1)
             self.head.bias.zero_()
         # The extreme energies begin at 0: an episode may end, and then nothing is added to its energy any more.
-        for name in ("mean", "variance", "ongoing", "peak", "updates", "lowest", "highest"):
+        for name in ("mean", "variance", "peak", "updates", "lowest", "highest"):
             self.register_buffer(name, torch.zeros(()))
+        self.register_buffer("ongoing", torch.zeros(()) if config.continuing else None)
         self.register_buffer("centres", torch.linspace(-config.reach, config.reach, max(config.bins, 2)))
 
     # -------------------------------------------------------------------------------------------- values
@@ -120,7 +121,7 @@ class TemporalDifferenceCritic(Critic):
     def after_success(self) -> Float[Tensor, ""]:
         """Where the critic is `continuing`, the running mean of steps' energies without success over 1 - gamma, and
         never a cost; else 0."""
-        return self.ongoing.clamp_max(0) / (1 - self.gamma) if self.continuing else torch.zeros_like(self.ongoing)
+        return torch.zeros_like(self.mean) if self.ongoing is None else self.ongoing.clamp_max(0) / (1 - self.gamma)
 
     def scale(self) -> Float[Tensor, ""]:
         """The unit of the network's outputs, in energy; 0 before the first loss, when every value is 0."""
@@ -214,8 +215,9 @@ class TemporalDifferenceCritic(Critic):
     def _meet(self, batch: CriticBatch, valid: Bool[Tensor, "B T"]) -> None:
         """Move the extreme energies seen so far, and the mean of those without success."""
         energies, ordinary = torch.where(valid, batch.energies, 0.0), valid & ~batch.succeeded
-        rate = ordinary.any() * (1 / (self.updates + 1)).clamp_min(self.rate)
-        self.ongoing.lerp_(masked_mean(energies, ordinary), rate)
+        if self.ongoing is not None:
+            rate = ordinary.any() * (1 / (self.updates + 1)).clamp_min(self.rate)
+            self.ongoing.lerp_(masked_mean(energies, ordinary), rate)
         self.lowest.copy_(torch.minimum(self.lowest, energies.amin()))
         self.highest.copy_(torch.maximum(self.highest, energies.amax()))
 
