@@ -133,7 +133,7 @@ COLUMNS = {
 
 def variant(arm: str) -> str:
     """What an arm's settings change but for the environment and its frames."""
-    named = {"_no_guardrail": ", no guardrail", "_two_steps": ", two steps ahead"}
+    named = {"_no_guardrail": ", no guardrail"}
     return "".join(words for name, words in named.items() if arm.endswith(name))
 
 
