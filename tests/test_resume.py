@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors import safe_open
 
@@ -16,7 +17,8 @@ from hjepa.data import checkpoint
 from hjepa.log.metrics import read_metrics
 
 KILLS = 10
-OVERRIDES = ["train.checkpoint_every=40", "train.frames=600", "train.threads=1", "log.strips_every=0"]
+CHECKPOINT_EVERY = 40
+OVERRIDES = [f"train.checkpoint_every={CHECKPOINT_EVERY}", "train.frames=600", "train.threads=1", "log.strips_every=0"]
 
 
 def command(run_dir: Path, resume: bool) -> list[str]:
@@ -37,13 +39,18 @@ def newest(run_dir: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def killed_after(run_dir: Path, resume: bool, chance: random.Random, sign: int) -> int:
-    """Start, wait until it has saved anew, then send the signal a random moment later; the exit status."""
+def seconds_a_save(run_dir: Path) -> float:
+    """How long a finished run took from one checkpoint to the next, at its usual speed."""
+    return CHECKPOINT_EVERY / float(np.median(read_metrics(run_dir / "metrics.csv")["speed/frames_per_second"].values))
+
+
+def killed_after(run_dir: Path, resume: bool, longest: float, chance: random.Random, sign: int) -> int:
+    """Start, wait until it has saved anew, then send the signal a random moment of `longest` s later; the exit status."""
     before = newest(run_dir)
     process = subprocess.Popen(command(run_dir, resume), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and newest(run_dir) == before:
         time.sleep(0.005)
-    time.sleep(chance.random() * 0.5)
+    time.sleep(chance.random() * longest)
     if process.poll() is None:
         os.kill(process.pid, sign)
     return process.wait(timeout=60)
@@ -72,10 +79,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_ten_kills_end_in_the_undisturbed_weights(undisturbed: Path, tmp_path: Path) -> None:
     chance = random.Random(0)
+    longest = 1.2 * seconds_a_save(undisturbed)  # so that a kill may fall into the next save, and ten into the run
     run_dir = tmp_path / "run"
     killed = 0
     while killed < KILLS:
-        status = killed_after(run_dir, run_dir.exists(), chance, signal.SIGKILL)
+        status = killed_after(run_dir, run_dir.exists(), longest, chance, signal.SIGKILL)
         if status == 0:
             break
         killed += 1
@@ -93,6 +101,6 @@ def test_ten_kills_end_in_the_undisturbed_weights(undisturbed: Path, tmp_path: P
 @pytest.mark.slow
 def test_sigterm_saves_and_exits_with_143(undisturbed: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    assert killed_after(run_dir, False, random.Random(1), signal.SIGTERM) in (143, -15)
+    assert killed_after(run_dir, False, 0.5, random.Random(1), signal.SIGTERM) in (143, -15)
     run_to_end(run_dir, resume=True)
     assert weights(run_dir) == weights(undisturbed)
