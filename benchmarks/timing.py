@@ -185,7 +185,7 @@ def parts_of_loss(agent: Agent, batch: Trajectory, shaping: Shaping) -> dict[str
     for level in range(len(agent.spec.levels)):
         part = level_batch(windows, level, lower)
         taken = choices_taken(agent, windows, part, level)
-        steps = critic_batch(windows, level, taken.indices, shaping, agent.spec.rewards)
+        steps = critic_batch(windows, level, taken.indices, shaping)
         given.append((level, part, lower, steps))
         if agent.actor.learns_in_hindsight:
             walked.append(walked_to(agent, windows, level, steps))

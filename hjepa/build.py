@@ -78,9 +78,8 @@ def agent_spec(config: RunConfig, env: EnvSpec) -> AgentSpec:
                 discount=config.discount,
             )
         )
-    classes = [load_class("drive", drive.kind) for drive in drives]
-    guardrails, rewards = (tuple(bool(getattr(one, what)) for one in classes) for what in ("guardrail", "rewards"))
-    return AgentSpec(env, tuple(levels), names, guardrails, rewards, token_dim, config.discount)
+    guardrails = tuple(bool(load_class("drive", drive.kind).guardrail) for drive in drives)
+    return AgentSpec(env, tuple(levels), names, guardrails, token_dim, config.discount)
 
 
 def build_actor(config: RunConfig, spec: AgentSpec, seed: int) -> Actor:

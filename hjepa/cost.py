@@ -3,11 +3,10 @@
 Pure functions: perceived and predicted steps go through the same sums, over any batch shape.
 """
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 MASK = (1 << 64) - 1
@@ -27,15 +26,6 @@ INTERACTIONS = CONTEXTS * ACTIONS
 def intrinsic_energy(energies: Float[Tensor, "*B U"], weights: Float[Tensor, "*B U"]) -> Float[Tensor, "*B"]:
     """IC(s) = sum over drives of u_i IC_i(s); the two broadcast."""
     return (energies * weights).sum(-1)
-
-
-def succeeded(
-    ended: Bool[Tensor, "*B"], energies: Float[Tensor, "*B U"], rewards: Sequence[bool]
-) -> Bool[Tensor, "*B"]:
-    """Whether a step ended its episode well: with a drive that `rewards` below 0. A death has none, a time limit is no
-    end."""
-    paid = [energies[..., number] < 0 for number, pays in enumerate(rewards) if pays]
-    return ended & torch.stack(paid).any(0) if paid else torch.zeros_like(ended)
 
 
 def total_energy(

@@ -182,8 +182,6 @@ class Drive(Module):
     """One term of the intrinsic cost. It has no trainable parameter and nothing can change it (L22 section 3.2)."""
 
     guardrail: ClassVar[bool] = False
-    rewards: ClassVar[bool] = False
-    """Whether energy below 0 in the step that ends an episode says that it ended well."""
 
     @abstractmethod
     def perceived(self, signals: Signals, memory: "ShortTermMemory", contents: "MemoryState") -> Float[Tensor, " B"]:
@@ -235,8 +233,8 @@ class Critic(Module):
         not tell. `target` is the moving average of this critic."""
         return torch.zeros_like(batch.energies)
 
-    def after_success(self) -> Float[Tensor, ""]:
-        """Energy-to-go from the end of an episode that ended well; nothing, but for critics to whom life goes on."""
+    def after_end(self) -> Float[Tensor, ""]:
+        """Energy-to-go from the end of an episode; nothing, but for critics to whom life goes on."""
         return torch.zeros(())
 
     @abstractmethod

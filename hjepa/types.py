@@ -123,8 +123,6 @@ class AgentSpec:
     drives: tuple[str, ...]
     guardrails: tuple[bool, ...]
     """Whether each drive is a guardrail, whose weight the configurator may not lower below its floor."""
-    rewards: tuple[bool, ...]
-    """Whether a drive's energy below 0 in the step that ends an episode says that it ended well."""
     token_dim: int
     discount: float
 
@@ -291,8 +289,6 @@ class CriticBatch(TensorStruct):
     """Record where the step of this level that begins at t ends (`Spans.end`)."""
     reaches: Bool[Tensor, "B T"]
     ended: Bool[Tensor, "B T"]
-    succeeded: Bool[Tensor, "B T"]
-    """Where the step that begins at t ended its episode well (`cost.succeeded`)."""
     tokens: Float[Tensor, "B T K C"]
 
 

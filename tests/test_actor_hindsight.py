@@ -38,9 +38,7 @@ def test_what_was_walked_is_at_most_a_step_of_the_level_above_and_in_the_same_ep
     trajectory = batch_of(run, config)
     windows = encode(run.agent, trajectory, SHAPING)
     choices = taken_of(run.agent, windows, level)
-    walked = walked_to(
-        run.agent, windows, level, critic_batch(windows, level, choices, SHAPING, run.agent.spec.rewards)
-    )
+    walked = walked_to(run.agent, windows, level, critic_batch(windows, level, choices, SHAPING))
     batch, time = choices.shape
     goals, above = walked.goal.view(batch, time, -1), windows.states[level + 1]
     span, longest = run.agent.spec.levels[level].span, run.agent.spec.levels[level + 1].stride

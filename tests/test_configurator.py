@@ -18,9 +18,7 @@ def make(kind, **fields):
     config = kind.Config(**fields)
     levels = tuple(LevelSpec(i, 16, 4, 16, 7, 1, 1, 5, 7, 7, 16, 3, config.token_dim, 0.99) for i in range(2))
     env = EnvSpec("any", 7, (7, 7), 100)
-    return kind(
-        config, AgentSpec(env, levels, DRIVES, (False, False, True), (True, False, False), config.token_dim, 0.99)
-    )
+    return kind(config, AgentSpec(env, levels, DRIVES, (False, False, True), config.token_dim, 0.99))
 
 
 def missions():

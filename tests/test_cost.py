@@ -14,7 +14,6 @@ from hjepa.cost import (
     observation_code,
     path_energy,
     situation,
-    succeeded,
     total_energy,
 )
 from hjepa.modules.drive.effort import EffortDrive
@@ -175,11 +174,3 @@ def test_a_situation_is_the_view_and_an_exact_memory_of_the_episode():
     assert torch.equal(situation(code, maps.clone()), here)
     assert torch.equal(situation(code, torch.randn(3, 8)), code)
     assert torch.equal(situation(code, maps[:, :, :0]), code)
-
-
-def test_success_is_an_end_that_was_paid_for():
-    energies = torch.tensor([[-1.0, -1.0], [0.0, -1.0], [-1.0, 0.0]])
-    ended = torch.tensor([True, True, False])
-    assert succeeded(ended, energies, (True, False)).tolist() == [True, False, False]
-    assert succeeded(ended, energies, (False, True)).tolist() == [True, True, False]
-    assert not succeeded(ended, energies, (False, False)).any()

@@ -33,7 +33,7 @@ def window(states, reaches):
     energies, reaches = torch.zeros(rows, time), reaches.expand(rows, -1)
     none = torch.zeros(rows, time, dtype=torch.bool)
     actions, tokens = torch.zeros(rows, time, dtype=torch.int64), torch.zeros(rows, time, 0, 0)
-    return CriticBatch(states, states, actions, energies, following, reaches, none, none, tokens)
+    return CriticBatch(states, states, actions, energies, following, reaches, none, tokens)
 
 
 def distances(module):

@@ -26,10 +26,8 @@ def critic(index=0, span=1, **config):
 
 
 def batch(states, actions, energies, next_index, reaches, ended):
-    """Whatever ends an episode with energy below 0 is a success."""
     tokens = torch.zeros(*energies.shape, 0, 0)
-    well = ended & (energies < 0)
-    return CriticBatch(states, states.detach(), actions, energies, next_index, reaches, ended, well, tokens)
+    return CriticBatch(states, states.detach(), actions, energies, next_index, reaches, ended, tokens)
 
 
 def corridor(rows=64, time=12, scale=1.0):
@@ -175,27 +173,27 @@ def test_targets_follow_chains_bootstrap_at_a_cut_and_not_at_an_end():
     assert module.targets(end, bootstrap)[0, :2].tolist() == pytest.approx([1 + g * 2, 2.0])
 
 
-def test_to_a_continuing_critic_life_goes_on_after_success_alone():
-    bootstrap, g = torch.zeros(1, 4), GAMMA
-    won = chain_batch([1.0, -2.0, 4.0, 8.0], [1, 2, 2, 3], [1, 1, 0, 0], [0, 1, 0, 0])
-    lost = replace(won, succeeded=torch.zeros_like(won.succeeded))
+def test_to_a_continuing_critic_life_goes_on_after_an_end_but_not_twice_after_a_cut():
+    bootstrap, g = torch.full((1, 4), 10.0), GAMMA
+    chain = chain_batch([1.0, 2.0, 4.0, 8.0], [1, 2, 2, 3], [1, 1, 0, 0], [0, 1, 0, 0])
+    cut = chain_batch([1.0, 2.0, 4.0, 8.0], [1, 2, 2, 3], [1, 1, 0, 0], [0, 0, 0, 0])
     ends, continuing = critic(steps=2), critic(steps=2, continuing=True)
     continuing.ongoing.fill_(-0.3)
-    assert ends.after_success() == 0 and continuing.after_success().item() == pytest.approx(-3)
-    assert continuing.targets(won, bootstrap)[0, :2].tolist() == pytest.approx([1 + g * (-2 + g * -3), -2 + g * -3])
-    for module, batch in ((ends, won), (continuing, lost)):
-        assert module.targets(batch, bootstrap)[0, :2].tolist() == pytest.approx([1 + g * -2, -2.0])
+    assert ends.after_end() == 0 and continuing.after_end().item() == pytest.approx(-3)
+    assert continuing.targets(chain, bootstrap)[0, :2].tolist() == pytest.approx([1 + g * (2 + g * -3), 2 + g * -3])
+    assert ends.targets(chain, bootstrap)[0, :2].tolist() == pytest.approx([1 + g * 2, 2.0])
+    assert continuing.targets(cut, bootstrap)[0, 0].item() == ends.targets(cut, bootstrap)[0, 0].item()
 
 
-def test_a_continuing_critic_counts_on_what_steps_without_success_bring_and_never_on_costs():
+def test_a_continuing_critic_counts_on_what_steps_bring_that_end_nothing_and_never_on_costs():
     torch.manual_seed(0)
     module, target = critic(continuing=True), critic(continuing=True)
     chain = chain_batch([-0.4, -0.2, -9.0, 0.0], [1, 2, 2, 3], [1, 1, 0, 0], [0, 0, 1, 0])
     module.loss(chain, target)
     assert module.ongoing.item() == pytest.approx(-0.3)
-    assert module.after_success().item() == target.after_success().item() == pytest.approx(-0.3 / (1 - GAMMA))
+    assert module.after_end().item() == target.after_end().item() == pytest.approx(-0.3 / (1 - GAMMA))
     module.ongoing.fill_(0.5)
-    assert module.after_success() == 0
+    assert module.after_end() == 0
 
 
 def test_an_advantage_is_what_was_expected_less_what_came():

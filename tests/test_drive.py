@@ -20,7 +20,7 @@ from hjepa.types import AgentSpec, EnvSpec, LevelSpec, Observation, Signals
 
 DIM, FORWARD = 8, 2
 LEVEL = LevelSpec(0, DIM, 4, DIM, 7, 1, 1, 4, 7, 7, DIM, 1, 0, 0.99)
-SPEC = AgentSpec(EnvSpec("none", 7, (7, 7), 100), (LEVEL,), (), (), (), 0, 0.99)
+SPEC = AgentSpec(EnvSpec("none", 7, (7, 7), 100), (LEVEL,), (), (), 0, 0.99)
 KINDS = (
     TaskDrive,
     NoveltyDrive,

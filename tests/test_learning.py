@@ -121,7 +121,7 @@ def test_the_critic_shapes_perception_only_where_asked(shapes: bool, tmp_path) -
         if level:
             actions = choices_taken(run.agent, windows, level_batch(windows, 0, actions), 0).embeddings
         taken = choices_taken(run.agent, windows, level_batch(windows, level, actions), level)
-        steps = critic_batch(windows, level, taken.indices, shaping, run.agent.spec.rewards)
+        steps = critic_batch(windows, level, taken.indices, shaping)
         loss, _ = critic_loss(run.agent, windows, level, steps, actions)
         parts = reached(run.agent, loss)
         assert f"critics.{level}" in parts

@@ -14,7 +14,7 @@ def agent_spec(span: int = 4) -> AgentSpec:
         LevelSpec(index, 2, 3, 2, 3, max(span * index, 1), max(span * index, 1), 1, 3, 3, 2, 1, 0, 0.99)
         for index in range(2)
     )
-    return AgentSpec(EnvSpec("x", 3, (7, 7), 9), levels, ("task",), (False,), (True,), 0, 0.99)
+    return AgentSpec(EnvSpec("x", 3, (7, 7), 9), levels, ("task",), (False,), 0, 0.99)
 
 
 class FakeRecord:

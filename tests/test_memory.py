@@ -19,7 +19,7 @@ DIM = 16
 def make(kind, dim=DIM, **fields):
     torch.manual_seed(0)
     level = LevelSpec(0, dim, 4, dim, 7, 1, 1, 5, 7, 7, dim, 1, 0, 0.99)
-    spec = AgentSpec(EnvSpec("any", 7, (7, 7), 100), (level,), ("task",), (False,), (True,), 0, 0.99)
+    spec = AgentSpec(EnvSpec("any", 7, (7, 7), 100), (level,), ("task",), (False,), 0, 0.99)
     return kind(kind.Config(**fields), spec)
 
 

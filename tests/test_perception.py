@@ -15,7 +15,7 @@ DIM, TOKENS = 32, 5
 def make(kind, token_dim=TOKENS, **fields):
     torch.manual_seed(0)
     level = LevelSpec(0, DIM, 4, DIM, 7, 1, 1, 5, 7, 7, DIM, 1, token_dim, 0.99)
-    spec = AgentSpec(EnvSpec("any", 7, (7, 7), 100), (level,), ("task",), (False,), (True,), token_dim, 0.99)
+    spec = AgentSpec(EnvSpec("any", 7, (7, 7), 100), (level,), ("task",), (False,), token_dim, 0.99)
     return kind(kind.Config(**fields), spec)
 
 
@@ -133,7 +133,7 @@ def test_pose_map_rejects_a_map_that_cannot_hold_the_view():
     with pytest.raises(ValueError, match="at most map_size"):
         PoseMap.Config(map_size=13, crop=15)
     level = LevelSpec(0, DIM, 4, DIM, 7, 1, 1, 5, 7, 7, DIM, 1, 0, 0.99)
-    spec = AgentSpec(EnvSpec("any", 7, (9, 9), 100), (level,), ("task",), (False,), (True,), 0, 0.99)
+    spec = AgentSpec(EnvSpec("any", 7, (9, 9), 100), (level,), ("task",), (False,), 0, 0.99)
     with pytest.raises(ValueError, match="needs 17"):
         PoseMap(PoseMap.Config(map_size=13, periphery=9), spec)
 

@@ -18,7 +18,7 @@ PARTS = {"place": slice(0, 8), "heading": slice(8, 16), "near": slice(16, 32), "
 
 def full_view(context=0.0):
     level = LevelSpec(0, 40, 4, 40, 3, 1, 1, 3, 3, 3, 40, 1, 0, 0.99)
-    spec = AgentSpec(env_spec(FOUR_ROOMS_ID), (level,), ("task",), (False,), (True,), 0, 0.99)
+    spec = AgentSpec(env_spec(FOUR_ROOMS_ID), (level,), ("task",), (False,), 0, 0.99)
     torch.manual_seed(0)
     near = 0.4 - context
     config = FullView.Config(heading=0.2, near=near, context=context, ground=0.2, hidden=32, around=1, channels=4)

@@ -82,9 +82,7 @@ def played(steps, rows=4):
     """Windows of random play, with the carries that a pose map brings to each record, and the module."""
     torch.manual_seed(0)
     level = LevelSpec(0, 16, 4, 16, 7, 1, 1, 1, 7, 7, 16, 1, 0, 0.98)
-    spec = AgentSpec(
-        EnvSpec("MiniGrid-DoorKey-8x8-v0", 7, (7, 7), 640), (level,), ("task",), (False,), (True,), 0, 0.98
-    )
+    spec = AgentSpec(EnvSpec("MiniGrid-DoorKey-8x8-v0", 7, (7, 7), 640), (level,), ("task",), (False,), 0, 0.98)
     module = PoseMap(PoseMap.Config(), spec)
     env = VectorEnv("MiniGrid-DoorKey-8x8-v0", rows, lambda row, episode: 100 * row + episode)
     record, carry, kept = env.step(torch.zeros(rows, dtype=torch.int64)), module.initial(rows, torch.device("cpu")), []

@@ -45,7 +45,7 @@ def seconds_a_save(run_dir: Path) -> float:
 
 
 def killed_after(run_dir: Path, resume: bool, longest: float, chance: random.Random, sign: int) -> int:
-    """Start, wait until it has saved anew, then send the signal a random moment of `longest` s later; the exit status."""
+    """Start, wait until it has saved anew, and send the signal up to `longest` seconds later; the exit status."""
     before = newest(run_dir)
     process = subprocess.Popen(command(run_dir, resume), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and newest(run_dir) == before:

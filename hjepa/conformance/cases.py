@@ -122,9 +122,7 @@ def agent_spec(token_dim: int, count: int) -> AgentSpec:
     else:
         upper = LevelSpec(1, 24, 4, 16, 6, 3, 3, 2, 7, 5, 24, 3, token_dim, 0.95)
         levels = (replace(lowest, upper_dim=24), upper)
-    return AgentSpec(
-        env, levels, ("task", "novelty", "guardrail"), (False, False, True), (True, False, False), token_dim, 0.95
-    )
+    return AgentSpec(env, levels, ("task", "novelty", "guardrail"), (False, False, True), token_dim, 0.95)
 
 
 # ------------------------------------------------------------------- building

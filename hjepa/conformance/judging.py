@@ -101,7 +101,6 @@ def critic_batch(bench: Bench, sample: Sample) -> CriticBatch:
         steps.end,
         steps.reaches,
         steps.ended,
-        steps.ended & (steps.energies[..., 0] < 0),
         sample.tokens,
     )
 
@@ -158,7 +157,7 @@ def loss_without_a_target_is_finite(bench: Bench) -> None:
     batch = critic_batch(bench, sample)
     nothing = torch.zeros_like(batch.reaches)
     parts = (batch.states, batch.target_states, batch.choices, batch.energies, batch.next_index)
-    require_loss(module.loss(CriticBatch(*parts, nothing, nothing, nothing, batch.tokens), copy.deepcopy(module)))
+    require_loss(module.loss(CriticBatch(*parts, nothing, nothing, batch.tokens), copy.deepcopy(module)))
 
 
 @promised_by("critic")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from hjepa.agent import Agent, Mode
-from hjepa.cost import observation_code, succeeded
+from hjepa.cost import observation_code
 from hjepa.envs.vector import VectorEnv
 from hjepa.interfaces import MemoryState
 from hjepa.log.facts import FactReader, Facts
@@ -47,7 +47,7 @@ class Sample(TensorStruct):
     energies: Float[Tensor, "B T U"]
     """Each drive's, on arriving, unweighted."""
     to_come: Float[Tensor, "B T L"]
-    """Energy-to-go that each level's critic grants where an episode ended: 0 unless it ended well."""
+    """Energy-to-go that each level's critic grants where an episode ended; 0 elsewhere."""
     task: Task
     levels: tuple[LevelDecision, ...]
     facts: Facts
@@ -85,8 +85,8 @@ def play(
             )
             ends = (seen.previous_action, seen.is_first, seen.terminated, seen.truncated)
             task = agent.configure(seen.mission)
-            well = succeeded(seen.terminated, decision.energies, agent.spec.rewards)
-            to_come = well[:, None] * torch.stack([critic.after_success().to(device) for critic in agent.critics])  # type: ignore[operator]
+            after = torch.stack([critic.after_end().to(device) for critic in agent.critics])  # type: ignore[operator]
+            to_come = seen.terminated[:, None] * after
             kept.append(Sample(*ends, decision.energies, to_come, task, decision.levels, true.to(device), reading))
             if recorder is not None:
                 recorder.update(record, decision, [seed_of(0, 0), *([None] * (rows - 1))])

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from hjepa.agent import Agent
-from hjepa.cost import intrinsic_energy, succeeded
+from hjepa.cost import intrinsic_energy
 from hjepa.data.spans import actions_taken, spans
 from hjepa.nets import at_records
 from hjepa.types import CriticBatch, Info, LevelBatch, Spans, Task, Trajectory, Walked
@@ -64,7 +64,7 @@ def agent_loss(agent: Agent, trajectory: Trajectory, shaping: Shaping) -> tuple[
         loss, terms = agent.world_models[level].loss(batch, windows.states[level], windows.targets[level])  # type: ignore[operator]
         total = total + loss
         info |= named(f"level_{level}", terms)
-        steps = critic_batch(windows, level, taken.indices, shaping, agent.spec.rewards)
+        steps = critic_batch(windows, level, taken.indices, shaping)
         loss, terms = critic_loss(agent, windows, level, steps, lower_actions)
         total = total + loss
         info |= named(f"critic_{level}", terms)
@@ -161,9 +161,7 @@ def walked_to(agent: Agent, windows: Windows, level: int, steps: CriticBatch) ->
     )
 
 
-def critic_batch(
-    windows: Windows, level: int, choices: Int[Tensor, "B T"], shaping: Shaping, rewards: tuple[bool, ...]
-) -> CriticBatch:
+def critic_batch(windows: Windows, level: int, choices: Int[Tensor, "B T"], shaping: Shaping) -> CriticBatch:
     """The stored triples of a level, with its choice at each."""
     states = windows.states[level] if shaping.critic_shapes_encoder else windows.states[level].detach()
     step = windows.spans[level]
@@ -176,7 +174,6 @@ def critic_batch(
         step.end,
         step.reaches,
         step.ended,
-        succeeded(step.ended, step.energies, rewards),
         windows.tokens,
     )
 

@@ -50,9 +50,9 @@ class TemporalDifferenceCritic(Critic):
         and leaves the best as it is. One step more or less changes a value by 1 - discount of it, far less than a
         network errs."""
         continuing: bool = False
-        """Whether an episode that ends well is followed by the mean energy of steps without success for ever, as the
-        next one would be (curiosity's returns that go on past an episode's end, Burda et al. 2018, arXiv 1810.12894,
-        section 2.3). Without, success ends all novelty to come, and is put off where that is worth as much."""
+        """Whether the end of an episode is followed by the mean energy of steps that end none for ever, as there is a
+        next one (curiosity's returns that go on past an episode's end, Burda et al. 2018, arXiv 1810.12894, section
+        2.3). Without, an end forgoes all novelty to come: success is put off, and what may be one is not tried."""
         huber: float = Field(3.0, gt=0)
         """Errors beyond so many spreads count linearly (scalar head). Small values pull toward the median,
         which forgets rare successes."""
@@ -118,9 +118,9 @@ class TemporalDifferenceCritic(Critic):
         """Energy-to-go after each choice; without heads for choices that of the state (A = 1)."""
         return self._energy(self._expected(self._outputs(state, tokens)))
 
-    def after_success(self) -> Float[Tensor, ""]:
-        """Where the critic is `continuing`, the running mean of steps' energies without success over 1 - gamma, and
-        never a cost; else 0."""
+    def after_end(self) -> Float[Tensor, ""]:
+        """Where the critic is `continuing`, the running mean of the energies of steps that end no episode over
+        1 - gamma, and never a cost; else 0."""
         return torch.zeros_like(self.mean) if self.ongoing is None else self.ongoing.clamp_max(0) / (1 - self.gamma)
 
     def scale(self) -> Float[Tensor, ""]:
@@ -170,8 +170,8 @@ class TemporalDifferenceCritic(Critic):
     def targets(self, batch: CriticBatch, bootstrap: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         """n-step targets along the chains of `next_index`, given every record's value, in units of energy.
 
-        A chain stops where a step `ended` (what follows is `after_success`, or nothing), and where it reaches no
-        further record: the last one it reached then bootstraps, as after a time-out.
+        A chain stops where a step `ended` (what follows is `after_end`), and where it reaches no further record: the
+        last one it reached then bootstraps, as after a time-out.
         """
         at = torch.arange(batch.energies.shape[1], device=batch.energies.device).expand_as(batch.next_index)
         total, discount = torch.zeros_like(batch.energies), torch.ones_like(batch.energies)
@@ -180,8 +180,7 @@ class TemporalDifferenceCritic(Critic):
             stops = alive & batch.ended.gather(1, at)
             goes_on = alive & batch.reaches.gather(1, at) & ~stops
             total = torch.where(stops | goes_on, total + discount * batch.energies.gather(1, at), total)
-            won = stops & batch.succeeded.gather(1, at)
-            total = torch.where(won, total + discount * self.gamma * self.after_success(), total)
+            total = torch.where(stops, total + discount * self.gamma * self.after_end(), total)
             at = torch.where(goes_on, batch.next_index.gather(1, at), at)
             discount = torch.where(goes_on, discount * self.gamma, discount)
             alive, ended = goes_on, ended | stops
@@ -213,8 +212,8 @@ class TemporalDifferenceCritic(Critic):
 
     @torch.no_grad()
     def _meet(self, batch: CriticBatch, valid: Bool[Tensor, "B T"]) -> None:
-        """Move the extreme energies seen so far, and the mean of those without success."""
-        energies, ordinary = torch.where(valid, batch.energies, 0.0), valid & ~batch.succeeded
+        """Move the extreme energies seen so far, and the mean of those that end no episode."""
+        energies, ordinary = torch.where(valid, batch.energies, 0.0), valid & ~batch.ended
         if self.ongoing is not None:
             rate = ordinary.any() * (1 / (self.updates + 1)).clamp_min(self.rate)
             self.ongoing.lerp_(masked_mean(energies, ordinary), rate)

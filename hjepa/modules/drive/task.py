@@ -13,8 +13,6 @@ from hjepa.types import AgentSpec, Signals
 class TaskDrive(Drive):
     """Energy -reward: a reward of +1 is an energy of -1. Its scale is set by its weight alone."""
 
-    rewards: ClassVar[bool] = True
-
     class Config(ModuleConfig):
         """Settings of the task drive: none."""
 
