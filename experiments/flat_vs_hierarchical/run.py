@@ -1,4 +1,4 @@
-"""One level against two and three on three environments: learning curves, and success on held-out episodes.
+"""One level against three on two environments: learning curves, and success on held-out episodes.
 
 python -m experiments.flat_vs_hierarchical.run --jobs 2
 """
