@@ -72,6 +72,7 @@ def play(
     env = VectorEnv(env_id, rows, seed_of)
     device = agent.surprise_mean.device
     facts, kept = FactReader(env.envs), []
+    after_end = torch.stack([critic.after_end().to(device) for critic in agent.critics])  # type: ignore[operator]
     state, action = agent.initial(rows, device), torch.zeros(rows, dtype=torch.int64)
     try:
         for _ in range(steps):
@@ -85,8 +86,7 @@ def play(
             )
             ends = (seen.previous_action, seen.is_first, seen.terminated, seen.truncated)
             task = agent.configure(seen.mission)
-            after = torch.stack([critic.after_end().to(device) for critic in agent.critics])  # type: ignore[operator]
-            to_come = seen.terminated[:, None] * after
+            to_come = seen.terminated[:, None] * after_end
             kept.append(Sample(*ends, decision.energies, to_come, task, decision.levels, true.to(device), reading))
             if recorder is not None:
                 recorder.update(record, decision, [seed_of(0, 0), *([None] * (rows - 1))])

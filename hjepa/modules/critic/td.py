@@ -176,11 +176,12 @@ class TemporalDifferenceCritic(Critic):
         at = torch.arange(batch.energies.shape[1], device=batch.energies.device).expand_as(batch.next_index)
         total, discount = torch.zeros_like(batch.energies), torch.ones_like(batch.energies)
         alive, ended = torch.ones_like(batch.ended), torch.zeros_like(batch.ended)
+        after = self.after_end()
         for _ in range(self.steps):
             stops = alive & batch.ended.gather(1, at)
             goes_on = alive & batch.reaches.gather(1, at) & ~stops
             total = torch.where(stops | goes_on, total + discount * batch.energies.gather(1, at), total)
-            total = torch.where(stops, total + discount * self.gamma * self.after_end(), total)
+            total = torch.where(stops, total + discount * self.gamma * after, total)
             at = torch.where(goes_on, batch.next_index.gather(1, at), at)
             discount = torch.where(goes_on, discount * self.gamma, discount)
             alive, ended = goes_on, ended | stops
